@@ -1,0 +1,1 @@
+"""REST API server of the wf workflow engine."""

@@ -1,0 +1,1 @@
+"""Schema, log, store, settings and command line of the wf workflow engine."""

@@ -1,0 +1,1 @@
+"""Orchestrator of the wf workflow engine: decides what runs next."""

@@ -1,0 +1,1 @@
+"""Built-in tasks of the wf workflow engine."""

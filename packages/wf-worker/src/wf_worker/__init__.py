@@ -1,0 +1,1 @@
+"""Worker of the wf workflow engine: runs tasks."""
