@@ -1,0 +1,61 @@
+"""Execution ids: 26 characters of a UUIDv7 in Crockford's base32, then 2 characters that name the home partition.
+
+The home partition is part of the id, so partitions can be added for new executions without moving old ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_VALUE = {c: i for i, c in enumerate(_ALPHABET)}
+_ID_LENGTH = 28
+MAX_PARTITIONS = 32 * 32
+
+
+def _base32(value: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        value, digit = divmod(value, 32)
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))
+
+
+def new_execution_id(partition: int, now_ms: int) -> str:
+    """A new id in `partition`, ordered by time. `now_ms` is Unix time in milliseconds. Layout: RFC 9562, version 7."""
+    rand = secrets.randbits(74)
+    value = (now_ms & (2**48 - 1)) << 80 | 7 << 76 | (rand >> 62) << 64 | 2 << 62 | rand & (2**62 - 1)
+    return _base32(value, 26) + _base32(partition, 2)
+
+
+def derived_execution_id(idempotency_key: str, partitions: int) -> str:
+    """The one id that this idempotency key always gives (RFC 9562, version 8: a hash in place of the time)."""
+    digest = int.from_bytes(hashlib.sha256(idempotency_key.encode()).digest(), "big")
+    value = digest & (2**128 - 1)
+    value = value & ~(0xF << 76) & ~(0x3 << 62) | 8 << 76 | 2 << 62
+    return _base32(value, 26) + _base32((digest >> 128) % partitions, 2)
+
+
+def is_execution_id(text: str) -> bool:
+    """Whether `text` has the form of an execution id."""
+    return len(text) == _ID_LENGTH and all(c in _VALUE for c in text)
+
+
+def partition_of(execution_id: str) -> int:
+    """The home partition of an execution. Raises ValueError when the id has not the right form."""
+    if not is_execution_id(execution_id):
+        raise ValueError(f"{execution_id!r} is not an execution id (28 characters of 0-9 and a-z without i, l, o, u)")
+    return _VALUE[execution_id[-2]] * 32 + _VALUE[execution_id[-1]]
+
+
+def token(execution_id: str, node: str, attempt: int) -> str:
+    """The name of one attempt: `execution/node/attempt`. Copies of a message carry the same token and are harmless."""
+    return f"{execution_id}/{node}/{attempt}"
+
+
+def split_token(text: str) -> tuple[str, str, int]:
+    """`(execution id, node, attempt)` of a token."""
+    execution_id, _, rest = text.partition("/")
+    node, _, attempt = rest.rpartition("/")
+    return execution_id, node, int(attempt)

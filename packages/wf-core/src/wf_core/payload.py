@@ -1,0 +1,36 @@
+"""JSON values as they travel: UTF-8 bytes, integers of any size, no NaN, no infinities, no lone surrogates."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from wf_core.errors import PayloadError
+
+_decoder = msgspec.json.Decoder()
+
+
+def encode(value: Any, *, limit: int | None = None, what: str = "the value") -> bytes:
+    """`value` as compact JSON.
+
+    Raises PayloadError when it is no JSON value, or longer than `limit` bytes; `what` names it in the message.
+    """
+    try:
+        data = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError as error:
+        raise PayloadError(f"{what} holds a lone surrogate, which no JSON text may carry") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PayloadError(f"{what} is not JSON: {error}") from error
+    if limit is not None and len(data) > limit:
+        raise PayloadError(
+            f"{what} is {len(data):,} bytes of JSON, more than the {limit:,} that may travel; "
+            "write it to a file or an object store and pass on its location (APP_MAX_PAYLOAD_BYTES sets the limit)"
+        )
+    return data
+
+
+def decode(data: bytes) -> Any:
+    """The value of bytes that `encode` made."""
+    return _decoder.decode(data)

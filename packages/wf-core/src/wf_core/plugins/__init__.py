@@ -1,0 +1,1 @@
+"""Drivers and observers found by entry point."""

@@ -1,0 +1,57 @@
+"""What a retry or scheduling policy is. Policies are found by entry point and named in documents; orchestrators call them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from wf_core.wire import Failure, RetrySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again after `delay_ms`."""
+
+    delay_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Give up."""
+
+    reason: str
+
+
+class RetryPolicy(Protocol):
+    """An entry point of `wf.retry_policies`; constructed without arguments.
+
+    Returns a decision and does nothing. Its verdict becomes a record, so a later version may decide otherwise without
+    changing the past; a policy that raises is a `Stop` with the error as its reason.
+    """
+
+    def decide(self, failures: int, error: Failure, settings: RetrySettings, u: float) -> Retry | Stop:
+        """`failures` counts the attempts that failed so far (1 after the first); `u` in [0, 1) is the attempt's own hash."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyNode:
+    """A node that waits in the outbox."""
+
+    node: str
+    index: int
+    priority: int
+    level: int
+    """Edges on the longest path from a root."""
+    height: int
+    """Edges on the longest path to a leaf."""
+
+
+class SchedulingPolicy(Protocol):
+    """An entry point of `wf.scheduling_policies`; constructed without arguments."""
+
+    def order(self, ready: Sequence[ReadyNode]) -> Sequence[ReadyNode]:
+        """The ready nodes of one execution, all of them, first to be sent first. Between executions priority decides."""
+        ...

@@ -1,0 +1,74 @@
+"""The words for where an execution, a node and an attempt stand. The transitions between them live in the orchestrator's machine."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ExecutionStatus(StrEnum):
+    """Where one run of a workflow stands."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the execution has ended."""
+        return self in _ENDED_EXECUTION
+
+
+class NodeStatus(StrEnum):
+    """Where one node of an execution stands.
+
+    `RUNNING` is never stored: a reader shows a `QUEUED` node whose token is claimed by a worker as `RUNNING`.
+    """
+
+    PENDING = "PENDING"
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    RETRYING = "RETRYING"
+    WAITING = "WAITING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    SKIPPED = "SKIPPED"
+    UPSTREAM_FAILED = "UPSTREAM_FAILED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the node has ended."""
+        return self in _ENDED_NODE
+
+
+class AttemptStatus(StrEnum):
+    """How one try of a node ended."""
+
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    LOST = "LOST"
+    CANCELLED = "CANCELLED"
+
+
+class AttemptClass(StrEnum):
+    """Whose budget an attempt that did not complete uses."""
+
+    USER = "user"
+    PLATFORM = "platform"
+    TIMEOUT = "timeout"
+
+
+_ENDED_EXECUTION = frozenset({ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED})
+_ENDED_NODE = frozenset(
+    {
+        NodeStatus.COMPLETED,
+        NodeStatus.FAILED,
+        NodeStatus.CANCELLED,
+        NodeStatus.SKIPPED,
+        NodeStatus.UPSTREAM_FAILED,
+    }
+)

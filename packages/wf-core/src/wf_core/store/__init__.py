@@ -1,0 +1,1 @@
+"""What Redis keeps: keys, typed scripts, reads."""

@@ -1,0 +1,136 @@
+"""Names of every Redis key, and which script may write it. docs/architecture.md names the one writer of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    """Keys of one event partition. All carry the hash tag `{n}`, so they share a slot in Redis Cluster."""
+
+    prefix: str
+
+    @classmethod
+    def of(cls, namespace: str, partition: int) -> PartitionKeys:
+        """The keys of `partition` in `namespace`."""
+        return cls(f"{namespace}:{{{partition}}}")
+
+    @property
+    def meta(self) -> str:
+        """Hash: own (nonce), lease, off, bid, inc, live, seq, ts. LEASE, RENEW, RELEASE and APPLY."""
+        return self.prefix + ":m"
+
+    def execution(self, execution_id: str) -> str:
+        """Hash: the execution. APPLY."""
+        return f"{self.prefix}:x:{execution_id}"
+
+    def nodes(self, execution_id: str) -> str:
+        """String of 10 bytes a node: status, attempt, lost, time. APPLY."""
+        return f"{self.prefix}:s:{execution_id}"
+
+    def results(self, execution_id: str) -> str:
+        """Hash: `o:<node>` output JSON, `i:<node>` input JSON, `a:<node>` attempts in msgpack. APPLY."""
+        return f"{self.prefix}:r:{execution_id}"
+
+    def history(self, execution_id: str) -> str:
+        """Stream: what happened to the execution. APPLY."""
+        return f"{self.prefix}:h:{execution_id}"
+
+    @property
+    def in_flight(self) -> str:
+        """Hash token → Unix ms of its dispatch. APPLY."""
+        return self.prefix + ":q"
+
+    @property
+    def sent(self) -> str:
+        """Hash token → `topic-partition:offset:incarnation` of its newest copy. TRIM; APPLY removes."""
+        return self.prefix + ":qa"
+
+    @property
+    def queues(self) -> str:
+        """Set of the queues that have an outbox. APPLY."""
+        return self.prefix + ":qs"
+
+    def outbox(self, queue: str) -> str:
+        """Zset of tokens to send to `queue`, in order. APPLY adds, TRIM and APPLY remove."""
+        return f"{self.prefix}:ob:{queue}"
+
+    @property
+    def messages(self) -> str:
+        """Hash token → the task message's bytes, while the token is in flight. APPLY."""
+        return self.prefix + ":om"
+
+    @property
+    def timers(self) -> str:
+        """Zset `kind|token` by due time in Unix ms. APPLY."""
+        return self.prefix + ":tm"
+
+    @property
+    def claims(self) -> str:
+        """Hash token → `worker|Unix ms`. CLAIM, BEAT, CONDEMN; APPLY removes."""
+        return self.prefix + ":cl"
+
+    @property
+    def heartbeats(self) -> str:
+        """Hash worker → counter. CLAIM and BEAT."""
+        return self.prefix + ":hb"
+
+    @property
+    def accepted(self) -> str:
+        """Hash `execution/verb` → msgpack of a command that was answered but not folded. ACCEPT; APPLY removes."""
+        return self.prefix + ":acc"
+
+    def document(self, document_hash: str) -> str:
+        """Hash part → bytes of a compressed document; field `parts` their number. APPLY."""
+        return f"{self.prefix}:d:{document_hash}"
+
+    def index(self, *words: str) -> str:
+        """Zset of execution ids by creation time: `all`, `s:<status>`, `n:<name>`, `l:<label>=<value>`. APPLY."""
+        return ":".join((self.prefix, "ix", *words))
+
+
+@dataclass(frozen=True, slots=True)
+class InstallationKeys:
+    """Keys that belong to no partition."""
+
+    namespace: str
+
+    @property
+    def installation(self) -> str:
+        """Hash: partitions, task_partitions, incarnation, version. INSTALL."""
+        return f"{self.namespace}:install"
+
+    @property
+    def workers(self) -> str:
+        """Zset worker id → Unix ms of its last heartbeat. worker."""
+        return f"{self.namespace}:wk"
+
+    def worker(self, worker_id: str) -> str:
+        """String with a time to live: JSON of host, pid, queues, slots, free, catalogue hash. worker."""
+        return f"{self.namespace}:wk:{worker_id}"
+
+    @property
+    def orchestrators(self) -> str:
+        """Zset orchestrator id → Unix ms of its last heartbeat. orchestrator."""
+        return f"{self.namespace}:orch"
+
+    @property
+    def catalogues(self) -> str:
+        """Hash catalogue hash → JSON of the tasks that workers with it can run. worker."""
+        return f"{self.namespace}:cat"
+
+    def task_lease(self, queue: str, partition: int) -> str:
+        """Hash own, lease, off of a task partition. Scripts TASK_LEASE, TASK_COMMIT, TASK_RELEASE. worker."""
+        return f"{self.namespace}:{{t:{queue}:{partition}}}"
+
+    @property
+    def cancel_channel(self) -> str:
+        """Pub/sub channel: tokens that left the in-flight set while a worker may run them."""
+        return f"{self.namespace}:cancel"
+
+    def log(self, topic: str, partition: int) -> str:
+        """Stream of one partition of the redis log; the events' one shares its partition's slot."""
+        if topic == f"{self.namespace}.events":
+            return f"{PartitionKeys.of(self.namespace, partition).prefix}:log"
+        return f"{self.namespace}:{{{topic}:{partition}}}:log"

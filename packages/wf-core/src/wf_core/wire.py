@@ -1,0 +1,203 @@
+"""Records of the log and task messages: msgspec structs in msgpack.
+
+Records are never rewritten; readers ignore fields that they do not know, and new fields have defaults. Values of users
+travel as JSON bytes. Times are Unix milliseconds of Redis' clock.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+RULES = 1
+"""The version of decide, CEL and built-in functions that new executions are pinned to."""
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Why an attempt or an execution failed."""
+
+    type: str
+    message: str
+    traceback: str = ""
+    classes: tuple[str, ...] = ()
+    """Short and full names of the error's class and its bases, for `retry_on` and `fail_on`."""
+    retry_after_ms: int | None = None
+    fatal: bool = False
+    node: str | None = None
+    attempt: int | None = None
+
+
+class RetrySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Resolved retry settings of one node, in milliseconds."""
+
+    policy: str = "exponential"
+    max_retries: int = 3
+    delay_ms: int = 1000
+    base: float = 2.0
+    max_delay_ms: int = 60_000
+    jitter: float = 0.1
+    max_elapsed_ms: int | None = None
+    retry_on: tuple[str, ...] = ()
+    fail_on: tuple[str, ...] = ()
+
+
+class FrozenSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings that change decisions, frozen into `created` so that a replay on any host decides the same."""
+
+    retry: RetrySettings = RetrySettings()
+    max_platform_retries: int = 10
+    max_payload_bytes: int = 256 * 1024
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="kind"):
+    """What every record of `wf.events` carries."""
+
+    execution: str
+    ts: int
+    source: str
+    v: int = 1
+
+
+class Document(Record, tag="document"):
+    """Part `part` of `parts` of a zlib-compressed canonical JSON document; goes ahead of the first `created` naming it."""
+
+    hash: str
+    part: int
+    parts: int
+    data: bytes
+
+
+class Created(Record, tag="created"):
+    """An execution was accepted. `input` is JSON bytes; `request` a hash of the request for idempotency."""
+
+    id: str
+    document: str
+    name: str
+    version: str | None = None
+    labels: dict[str, str] = {}
+    input: bytes = b"{}"
+    settings: FrozenSettings = FrozenSettings()
+    rules: int = RULES
+    request: str = ""
+
+
+class Triggered(Record, tag="triggered"):
+    """An execution may start. `input`, when given, replaces that of `created`."""
+
+    id: str
+    input: bytes | None = None
+    request: str = ""
+
+
+class Cancelled(Record, tag="cancelled"):
+    """Someone asked to cancel an execution."""
+
+    id: str
+    reason: str = ""
+    request: str = ""
+
+
+class Result(Record, tag="result"):
+    """An attempt ended on a worker: exactly one of `output` (JSON bytes) and `error` is set. Times as of the worker."""
+
+    node: str
+    attempt: int
+    worker: str
+    started_at: int
+    ended_at: int
+    status: str = "COMPLETED"
+    """An AttemptStatus: COMPLETED, FAILED, TIMED_OUT or CANCELLED."""
+    output: bytes | None = None
+    error: Failure | None = None
+    package: str = ""
+    """Distribution and version of the task's code, `wf-tasks-builtin 0.1.0`."""
+
+
+class Timer(Record, tag="timer"):
+    """A timer fell due. `timer` is its kind: `retry` or `deadline` (of the execution; node is empty)."""
+
+    timer: str
+    node: str = ""
+    attempt: int = 0
+
+
+class Lost(Record, tag="lost"):
+    """An attempt was lost to the platform. `reason`: dead, orphan, drain or withdrawn (unclaimed, and not wanted now)."""
+
+    node: str
+    attempt: int
+    reason: str
+    worker: str = ""
+    silent_ms: int = 0
+
+
+class Decision(Record, tag="decision"):
+    """A retry policy's verdict on attempt `attempt`: after `delay_ms` again, or stop when it is None."""
+
+    node: str
+    attempt: int
+    delay_ms: int | None
+    reason: str
+    policy: str
+
+
+class Unsendable(Record, tag="unsendable"):
+    """The log refuses an attempt's task message for good: the node fails."""
+
+    node: str
+    attempt: int
+    error: Failure
+
+
+class Expanded(Record, tag="expanded"):
+    """A `dynamic` node's plan, frozen. Reserved."""
+
+    node: str
+    document: str
+
+
+Event = Document | Created | Triggered | Cancelled | Result | Timer | Lost | Decision | Unsendable | Expanded
+
+
+class TaskMessage(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One attempt on its way to a worker. `params` is a JSON object in bytes; `timeout_ms` counts from its start."""
+
+    execution: str
+    node: str
+    attempt: int
+    task: str
+    params: bytes
+    workflow: str
+    queued_at: int
+    timeout_ms: int | None = None
+    priority: int = 5
+    v: int = 1
+
+
+class Incarnation(msgspec.Struct, frozen=True, kw_only=True):
+    """Record 0 of `wf.meta`: the identity of the log. Another one means that the log was lost whole."""
+
+    id: str
+    v: int = 1
+
+
+_encoder = msgspec.msgpack.Encoder()
+_events: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Event)
+_messages = msgspec.msgpack.Decoder(TaskMessage)
+
+
+def encode(record: Record | TaskMessage | Incarnation) -> bytes:
+    """The bytes of a record."""
+    return _encoder.encode(record)
+
+
+def decode_event(data: bytes) -> Event:
+    """The record in `data`. Raises msgspec.MsgspecError when it is none; such a record belongs in the dead letters."""
+    event: Event = _events.decode(data)
+    return event
+
+
+def decode_task(data: bytes) -> TaskMessage:
+    """The task message in `data`. Raises msgspec.MsgspecError when it is none."""
+    return _messages.decode(data)
