@@ -1,0 +1,1 @@
+"""A task, a retry policy and an observer of a shop."""

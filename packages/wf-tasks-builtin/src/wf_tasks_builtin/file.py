@@ -1,0 +1,78 @@
+"""`file.*`: files that the worker's host can reach."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from wf_core import Fatal, task
+
+FileFormat = Literal["text", "json", "base64"]
+_MOST_BYTES = 64 * 2**20
+
+
+class Written(BaseModel):
+    """What `file.write` returns."""
+
+    path: str
+    bytes: int
+
+
+@task("file.read")
+def read(path: str, format: FileFormat = "text", encoding: str = "utf-8") -> Any:
+    """The content of the file at `path`: text, a JSON value, or base64 of any bytes. Refuses more than 64 MiB."""
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {path!r} on this worker (working directory {Path.cwd()})")
+    size = file.stat().st_size
+    if size > _MOST_BYTES:
+        raise Fatal(f"{path!r} is {size:,} bytes, more than the {_MOST_BYTES:,} that file.read returns")
+    data = file.read_bytes()
+    if format == "base64":
+        return base64.b64encode(data).decode()
+    text = data.decode(encoding)
+    return json.loads(text) if format == "json" else text
+
+
+@task("file.write")
+def write(
+    path: str, content: Any, format: FileFormat = "text", encoding: str = "utf-8", make_dirs: bool = True
+) -> Written:
+    """Replaces the file at `path` as a whole: a reader sees the old content or the new, never a part of it."""
+    data = _bytes_of(content, format, encoding)
+    target = Path(path).absolute()
+    if make_dirs:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    # A copy of this attempt may write at the same time: each writes its own file, and the rename is atomic.
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return Written(path=str(target), bytes=len(data))
+
+
+def _bytes_of(content: Any, form: FileFormat, encoding: str) -> bytes:
+    if form == "json":
+        return json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False).encode(encoding)
+    if not isinstance(content, str):
+        raise Fatal(f"format {form!r} needs a text as content, not {type(content).__name__}; use format: json")
+    return base64.b64decode(content, validate=True) if form == "base64" else content.encode(encoding)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
