@@ -21,6 +21,7 @@ class Settings(BaseSettings):
     redis_password: SecretStr | None = Field(None, description="Password of the Redis server.")
     redis_socket: str | None = Field(None, description="Path of a Unix socket; used in place of host and port.")
     redis_url: SecretStr | None = Field(None, description="redis://, rediss:// or unix:// URL; in place of the above.")
+    redis_allow_volatile: bool = Field(False, description="Start although Redis keeps no append-only file.")
 
     broker: str = Field("kafka", description="The log: `kafka`, `redis`, or a driver of the group wf.brokers.")
     kafka_bootstrap_servers: str = Field("localhost:9092", description="Kafka brokers, host:port, comma-separated.")
@@ -30,8 +31,8 @@ class Settings(BaseSettings):
     partitions: int = Field(64, ge=1, le=MAX_PARTITIONS, description="Partitions of wf.events, fixed at install.")
     task_partitions: int = Field(32, ge=1, le=1024, description="Partitions of each task topic.")
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field("INFO", description="Lowest level logged.")
-    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field("INFO", description="Lowest level.")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on terminals.")
 
     max_retries: NonNegativeInt = Field(3, description="Retries of a failing node where the document says nothing.")
     retry_delay: NonNegativeFloat = Field(1.0, description="Seconds before the first retry.")
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
     heartbeat_seconds: PositiveFloat = Field(0.5, description="How often a worker beats.")
     death_seconds: PositiveFloat = Field(2.5, description="Silence after which a worker counts as dead.")
     orphan_seconds: PositiveFloat = Field(8.0, description="Age after which an unclaimed message is examined.")
+    events_kept: PositiveInt = Field(50_000, description="Events per partition that the redis log keeps.")
     connect_seconds: PositiveFloat = Field(30.0, description="How long a service tries to reach its servers at start.")
 
     api_host: str = Field("127.0.0.1", description="Address the API listens on.")
@@ -56,3 +58,17 @@ class Settings(BaseSettings):
     worker_queues: str = Field("default", description="Queues the worker takes from, comma-separated.")
     worker_allow: str = Field("", description="Tasks that run code and are allowed here, e.g. `shell.run,python.call`.")
     worker_grace: NonNegativeFloat = Field(10.0, description="Seconds that a draining worker lets tasks finish.")
+    worker_task_paths: str = Field("", description="Directories whose *.py files hold more tasks, separated by `:`.")
+
+
+def markdown() -> str:
+    """A table of every variable, its default and its meaning, for the README."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in (None, "") else f"`{field.default}`"
+        rows.append(f"| `APP_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(markdown())  # noqa: T201 - its output is its purpose

@@ -18,7 +18,7 @@ class PartitionKeys:
 
     @property
     def meta(self) -> str:
-        """Hash: own (nonce), lease, off, bid, inc, live, seq, ts. LEASE, RENEW, RELEASE and APPLY."""
+        """Hash: own (nonce), lease, off, bid, inc, gen, live, seq, ts. LEASE, RENEW, RELEASE, REBASE and APPLY."""
         return self.prefix + ":m"
 
     def execution(self, execution_id: str) -> str:
@@ -121,7 +121,7 @@ class InstallationKeys:
         return f"{self.namespace}:cat"
 
     def task_lease(self, queue: str, partition: int) -> str:
-        """Hash own, lease, off of a task partition. Scripts TASK_LEASE, TASK_COMMIT, TASK_RELEASE. worker."""
+        """Hash own, lease, off, inc of a task partition. Scripts TASK_LEASE, TASK_COMMIT, TASK_RELEASE. worker."""
         return f"{self.namespace}:{{t:{queue}:{partition}}}"
 
     @property
@@ -134,3 +134,12 @@ class InstallationKeys:
         if topic == f"{self.namespace}.events":
             return f"{PartitionKeys.of(self.namespace, partition).prefix}:log"
         return f"{self.namespace}:{{{topic}:{partition}}}:log"
+
+    def log_bounds(self, topic: str, partition: int) -> str:
+        """Hash start, end of one partition of the redis log. Scripts of broker/redis.py."""
+        return f"{self.log(topic, partition)}:b"
+
+    @property
+    def topics(self) -> str:
+        """Hash topic → its number of partitions, of the redis log. Whoever starts first."""
+        return f"{self.namespace}:topics"

@@ -1,0 +1,104 @@
+"""How values lie in Redis: node cells of 10 bytes, attempts in msgpack, entries of the history."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import msgspec
+
+from wf_core.states import AttemptClass, AttemptStatus, NodeStatus
+from wf_core.wire import Failure
+
+NODE_BYTES = 10
+MOST_ATTEMPTS = 2**16 - 1
+MOST_LOST = 2**8 - 1
+
+_CELL = struct.Struct(">BHBHI")
+_CODES: tuple[NodeStatus, ...] = (
+    NodeStatus.PENDING,  # 0, so that bytes that were never written read as PENDING
+    NodeStatus.QUEUED,
+    NodeStatus.RUNNING,
+    NodeStatus.RETRYING,
+    NodeStatus.WAITING,
+    NodeStatus.COMPLETED,
+    NodeStatus.FAILED,
+    NodeStatus.CANCELLED,
+    NodeStatus.SKIPPED,
+    NodeStatus.UPSTREAM_FAILED,
+)
+"""Codes are stored: append only."""
+_CODE = {status: code for code, status in enumerate(_CODES)}
+
+NodeCell = tuple[NodeStatus, int, int, int]
+"""`(status, attempt, attempts lost to the platform, Unix ms of the last change)`."""
+
+
+def pack_node(status: NodeStatus, attempt: int, lost: int, time_ms: int) -> bytes:
+    """The cell of a node. `attempt` and `lost` stop at MOST_ATTEMPTS and MOST_LOST, `time_ms` has 48 bits."""
+    high, low = divmod(time_ms, 2**32)
+    return _CELL.pack(_CODE[status], min(attempt, MOST_ATTEMPTS), min(lost, MOST_LOST), high & 0xFFFF, low)
+
+
+def unpack_nodes(data: bytes, count: int) -> list[NodeCell]:
+    """The first `count` cells; those beyond the end of `data` are PENDING and were never tried."""
+    whole = data[: count * NODE_BYTES].ljust(count * NODE_BYTES, b"\0")
+    return [
+        (_CODES[code], attempt, lost, high << 32 | low) for code, attempt, lost, high, low in _CELL.iter_unpack(whole)
+    ]
+
+
+class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One try of a node that ended. Times are Unix ms; `started_at` is None when no worker began it."""
+
+    attempt: int
+    status: AttemptStatus
+    class_: AttemptClass | None = msgspec.field(default=None, name="class")
+    """Whose budget it used; None when it COMPLETED."""
+    worker: str = ""
+    package: str = ""
+    queued_at: int | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+    error: Failure | None = None
+    decision: str = ""
+    """What followed: `retry`, `stop` or nothing."""
+    reason: str = ""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_attempts = msgspec.msgpack.Decoder(list[AttemptRecord])
+_failure = msgspec.msgpack.Decoder(Failure)
+
+
+def pack_attempts(attempts: Sequence[AttemptRecord]) -> bytes:
+    """Field `a:<node>` of the results."""
+    return _encoder.encode(attempts)
+
+
+def unpack_attempts(data: bytes | None) -> list[AttemptRecord]:
+    """What `pack_attempts` made; no attempts when there is no field."""
+    return _attempts.decode(data) if data else []
+
+
+def pack_failure(failure: Failure) -> bytes:
+    """Field `error` of an execution."""
+    return _encoder.encode(failure)
+
+
+def unpack_failure(data: bytes | None) -> Failure | None:
+    """What `pack_failure` made; None when there is no field."""
+    return _failure.decode(data) if data else None
+
+
+def history_fields(  # noqa: PLR0913 - the columns of an entry
+    ts: int, kind: str, *, node: str = "", attempt: int = 0, status: str = "", data: bytes = b""
+) -> tuple[str | bytes, ...]:
+    """Fields and values of an entry of the history stream, to follow its id in XADD. `data` is a JSON object."""
+    pairs: list[str | bytes] = ["ts", str(ts), "kind", kind]
+    for name, value in (("node", node), ("attempt", str(attempt) if attempt else ""), ("status", status)):
+        if value:
+            pairs += (name, value)
+    if data:
+        pairs += ("data", data)
+    return tuple(pairs)

@@ -1,0 +1,40 @@
+-- BEAT  KEYS {p}:m {p}:q {p}:cl {p}:hb  ARGV worker, msgpack([token, ...]) that it holds,
+--       msgpack([[token, offset, incarnation], ...]) results appended and not known to be folded, ms after which an unknown claim is dropped
+-- {tokens to cancel, results that were folded, results to append again}. Nothing is judged gone before the partition is live.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local stamp = string.format('%s|%.0f', ARGV[1], now)
+local m = redis.call('HMGET', KEYS[1], 'live', 'off', 'inc')
+local live, off, inc = m[1] == '1', tonumber(m[2] or '0'), m[3] or ''
+local cancel, folded, resend, known = {}, {}, {}, {}
+redis.call('HINCRBY', KEYS[4], ARGV[1], 1)
+local function holder(token) -- asserts a claim that a roll-back of Redis forgot
+  known[token] = true
+  local claim = redis.call('HGET', KEYS[3], token)
+  if claim then return string.match(claim, '^(.*)|') end
+  redis.call('HSET', KEYS[3], token, stamp)
+  return ARGV[1]
+end
+for _, token in ipairs(cmsgpack.unpack(ARGV[2])) do
+  if redis.call('HEXISTS', KEYS[2], token) == 0 then
+    if live then cancel[#cancel + 1] = token end
+  elseif holder(token) ~= ARGV[1] then
+    cancel[#cancel + 1] = token
+  end
+end
+for _, done in ipairs(cmsgpack.unpack(ARGV[3])) do
+  local token, position, incarnation = done[1], done[2], done[3]
+  if redis.call('HEXISTS', KEYS[2], token) == 0 then
+    if live then folded[#folded + 1] = token end
+  elseif holder(token) == ARGV[1] and inc ~= '' and (inc ~= incarnation or off > position) then
+    resend[#resend + 1] = token
+  end
+end
+local claims = redis.call('HGETALL', KEYS[3]) -- a claim whose reply never came: without this nobody would run it
+for i = 1, #claims, 2 do
+  local worker, since = string.match(claims[i + 1], '^(.*)|(%d+)$')
+  if worker == ARGV[1] and not known[claims[i]] and now - since > tonumber(ARGV[4]) then
+    redis.call('HDEL', KEYS[3], claims[i])
+  end
+end
+return {cancel, folded, resend}

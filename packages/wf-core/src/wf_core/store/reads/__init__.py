@@ -1,0 +1,56 @@
+"""What the API answers, read from Redis in a fixed number of round trips. Views encode to the documented JSON."""
+
+from wf_core.store.reads.documents import read_document
+from wf_core.store.reads.events import read_events
+from wf_core.store.reads.executions import read_execution, read_results
+from wf_core.store.reads.listing import Filters, list_executions
+from wf_core.store.reads.nodes import read_node, read_nodes
+from wf_core.store.reads.views import (
+    AttemptErrorView,
+    AttemptView,
+    ErrorView,
+    EventPage,
+    EventView,
+    ExecutionPage,
+    ExecutionSummary,
+    ExecutionView,
+    NodeDetail,
+    NodeErrorView,
+    NodePage,
+    NodeSummary,
+    NodeView,
+    ResultsView,
+    TaskView,
+    WorkerView,
+)
+from wf_core.store.reads.workers import read_catalogue, read_tasks, read_workers
+
+__all__ = [
+    "AttemptErrorView",
+    "AttemptView",
+    "ErrorView",
+    "EventPage",
+    "EventView",
+    "ExecutionPage",
+    "ExecutionSummary",
+    "ExecutionView",
+    "Filters",
+    "NodeDetail",
+    "NodeErrorView",
+    "NodePage",
+    "NodeSummary",
+    "NodeView",
+    "ResultsView",
+    "TaskView",
+    "WorkerView",
+    "list_executions",
+    "read_catalogue",
+    "read_document",
+    "read_events",
+    "read_execution",
+    "read_node",
+    "read_nodes",
+    "read_results",
+    "read_tasks",
+    "read_workers",
+]

@@ -1,0 +1,251 @@
+"""The Lua scripts, typed: the only writers of partition keys. Each may be retried after a lost reply."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from typing import Any, Literal, NamedTuple, cast
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from wf_core.store import ops as operations
+from wf_core.store.keys import InstallationKeys, PartitionKeys
+from wf_core.store.ops import Op
+
+_pack = msgspec.msgpack.Encoder().encode
+
+FORGET_MS = 8_000
+"""Age after which BEAT drops a claim that its holder does not name: the reply to CLAIM never reached it."""
+
+Applied = Literal["OK", "DUP", "FENCED", "BEHIND"]
+Claimed = Literal["OK", "MINE", "DUP", "STALE", "LATER"]
+
+
+class Lease(NamedTuple):
+    """What the owner of a partition starts from. `offset` is the next one to fold, `ts` Unix ms of the last record."""
+
+    nonce: str
+    offset: int
+    incarnation: str
+    """Of the log that `offset` belongs to; "" before the first REBASE."""
+    seq: int
+    """The dispatch counter."""
+    ts: int
+    generation: int = 0
+    """How often offsets began to repeat; makes ids of the history grow across logs."""
+
+
+class BeatReply(NamedTuple):
+    """Tokens that a worker must stop, results it may forget, results it must append again (not more than every 5 s)."""
+
+    cancel: list[str]
+    folded: list[str]
+    resend: list[str]
+
+
+class AcceptReply(NamedTuple):
+    """`OK` with the command; `EXISTS` with the one accepted before; `STATE` with the status that does not allow it."""
+
+    kind: Literal["OK", "EXISTS", "STATE"]
+    value: bytes
+
+
+class Installation(NamedTuple):
+    """What all services of a namespace agree on."""
+
+    partitions: int
+    task_partitions: int
+    incarnation: str
+
+
+class Script:
+    """One Lua script, called by its hash; sent again when Redis does not know it (a restart, SCRIPT FLUSH)."""
+
+    def __init__(self, redis: Redis, name: str) -> None:
+        self._redis = redis
+        self._source = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+        self._sha = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, keys: Sequence[str | bytes], *args: str | bytes | float) -> Any:
+        """Runs the script; replies are bytes, integers, lists or None."""
+        arguments = cast("list[str]", [*keys, *args])  # redis-py annotates text, and takes bytes and numbers too
+        try:
+            return await self._redis.evalsha(self._sha, len(keys), *arguments)
+        except NoScriptError:
+            return await self._redis.eval(self._source, len(keys), *arguments)
+
+
+class Scripts:
+    """Every script of a Redis. Raises one of `client.redis_errors` when Redis is away."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._lease = Script(redis, "lease")
+        self._renew = Script(redis, "renew")
+        self._release = Script(redis, "release")
+        self._apply = Script(redis, "apply")
+        self._rebase = Script(redis, "rebase")
+        self._trim = Script(redis, "trim")
+        self._claim = Script(redis, "claim")
+        self._beat = Script(redis, "beat")
+        self._condemn = Script(redis, "condemn")
+        self._withdraw = Script(redis, "withdraw")
+        self._accept = Script(redis, "accept")
+        self._task_lease = Script(redis, "task_lease")
+        self._task_commit = Script(redis, "task_commit")
+        self._install = Script(redis, "install")
+        self._redis = redis
+
+    async def lease(self, keys: PartitionKeys, nonce: str, lease_ms: int) -> Lease | None:
+        """Takes a partition that is free, expired or this owner's; None while another holds it. Clears `live`."""
+        reply = await self._lease([keys.meta], nonce, lease_ms)
+        if reply is None:
+            return None
+        off, inc, seq, ts, generation = reply
+        return Lease(nonce, int(off), inc.decode(), int(seq), int(ts), int(generation))
+
+    async def renew(self, keys: PartitionKeys, nonce: str, lease_ms: int, live: bool) -> int | None:
+        """Holds on to a partition; the stored offset, None when fenced.
+
+        Another offset than the owner's means that Redis forgot what was applied: LEASE again with the same nonce and
+        read from there. `live=True` says that the owner has caught up; False leaves what was said before.
+        """
+        offset = await self._renew([keys.meta], nonce, lease_ms, "1" if live else "")
+        return None if offset is None else int(offset)
+
+    async def release(self, keys: PartitionKeys, nonce: str) -> bool:
+        """Gives a partition back; False when it was not this owner's (any more)."""
+        return bool(await self._release([keys.meta], nonce))
+
+    async def apply(  # noqa: PLR0913 - the guard, the step and what it writes
+        self,
+        keys: PartitionKeys,
+        nonce: str,
+        previous: int,
+        next: int,  # noqa: A002 - the protocol's word
+        batch: str,
+        ops: Sequence[Op],
+        *,
+        seq: int,
+        ts: int,
+    ) -> Applied:
+        """Writes the outcome of the records `previous` to `next` (exclusive), all or nothing, at most once.
+
+        `DUP`: this batch landed before (a lost reply), which is success. `FENCED`: another owns the partition.
+        `BEHIND`: the stored offset is not `previous`. Raises ValueError for an operation that could fail in Redis.
+        """
+        touched, packed = operations.pack(ops)
+        return cast(
+            "Applied",
+            (await self._apply([keys.meta, *touched], nonce, previous, next, batch, packed, seq, ts)).decode(),
+        )
+
+    async def rebase(self, keys: PartitionKeys, nonce: str, incarnation: str, offset: int) -> bool:
+        """Continues with a new log, or with one that lost its tail, from `offset`; False when fenced. Clears `live`."""
+        return bool(await self._rebase([keys.meta], nonce, incarnation, offset))
+
+    async def trim(self, keys: PartitionKeys, nonce: str, sent: Sequence[tuple[str, str, str]]) -> bool:
+        """Takes `(token, queue, where)` out of the outbox, and keeps where if still in flight; False when fenced."""
+        queues = list(dict.fromkeys(queue for _, queue, _ in sent))
+        place = {queue: i for i, queue in enumerate(queues, 4)}
+        packed = _pack([(token, where, place[queue]) for token, queue, where in sent])
+        outboxes = [keys.outbox(queue) for queue in queues]
+        return bool(await self._trim([keys.meta, keys.in_flight, keys.sent, *outboxes], nonce, packed))
+
+    async def claim(
+        self, keys: PartitionKeys, worker: str, tokens: Sequence[str], seen: Sequence[bool]
+    ) -> list[Claimed]:
+        """An answer a token. `seen[i]`: this worker knows that it took token i.
+
+        `OK`, `MINE` (claimed before, but the reply was lost): run it. `DUP`, `STALE`: drop it. `LATER`: the partition's
+        owner has not caught up; ask again.
+        """
+        packed = _pack(list(zip(tokens, seen, strict=True)))
+        return cast("list[Claimed]", _texts(await self._claim(_worker_keys(keys), worker, packed)))
+
+    async def beat(
+        self,
+        keys: PartitionKeys,
+        worker: str,
+        running: Sequence[str],
+        finished: Sequence[tuple[str, int, str]],
+        *,
+        forget_ms: int = FORGET_MS,
+    ) -> BeatReply:
+        """Says that `worker` lives and holds `running`: all it claimed here and has no acknowledged result of.
+
+        `finished` are results `(token, offset, incarnation)` that the log acknowledged and that were not reported as
+        folded. While the partition is not live nothing is reported gone. A claim of this worker that it names in
+        neither list is dropped after `forget_ms`: the worker never learnt of it.
+        """
+        packed = _pack(list(running)), _pack(list(finished))
+        return BeatReply(*map(_texts, await self._beat(_worker_keys(keys), worker, *packed, forget_ms)))
+
+    async def condemn(  # noqa: PLR0913 - the judgement is compared with what it was based on
+        self,
+        keys: PartitionKeys,
+        nonce: str,
+        token: str,
+        holder: str | None,
+        counter: str | None,
+        *,
+        where: str | None = None,
+    ) -> bool:
+        """Takes a dead worker's claim away, for good, if `holder` still has it and its heartbeat is still `counter`.
+
+        `holder=None`: an orphan, if it is still unclaimed, in no outbox and, when `where` is given, was last sent
+        there. True also for a token that was condemned before: append its `lost` record (again).
+        """
+        queues = sorted(_texts(await cast("Any", self._redis.smembers(keys.queues)))) if holder is None else []
+        touched = [keys.meta, keys.in_flight, keys.claims, keys.heartbeats, keys.sent, *map(keys.outbox, queues)]
+        wanted = "*" if where is None else where
+        return bool(await self._condemn(touched, nonce, token, holder or "", counter or "", wanted))
+
+    async def withdraw(self, keys: PartitionKeys, nonce: str, tokens: Sequence[str]) -> list[str]:
+        """Condemns those of `tokens` that are in flight and unclaimed; returns them and those condemned before."""
+        touched = [keys.meta, keys.in_flight, keys.claims]
+        return _texts(await self._withdraw(touched, nonce, _pack(list(tokens))))
+
+    async def accept(
+        self, keys: PartitionKeys, execution_id: str, verb: str, command: bytes, statuses: Sequence[str]
+    ) -> AcceptReply:
+        """Keeps a command until it is folded, if the execution's status is one of `statuses` ("": it does not exist).
+
+        An execution that is only accepted so far counts as PENDING. `EXISTS`: a command of this verb waits already.
+        """
+        fields = f"{execution_id}/{verb}", f"{execution_id}/create"
+        reply = await self._accept([keys.accepted, keys.execution(execution_id)], *fields, command, *statuses)
+        return AcceptReply(reply[0].decode(), reply[1])
+
+    async def task_lease(self, key: str, nonce: str, lease_ms: int, *, incarnation: str = "") -> int | None:
+        """Takes or renews a task partition; its committed offset, None while another holds it.
+
+        Under another `incarnation` of the log than the stored one the offset is 0 again; "" does not compare.
+        """
+        offset = await self._task_lease([key], nonce, lease_ms, incarnation)
+        return None if offset is None else int(offset)
+
+    async def task_commit(self, key: str, nonce: str, offset: int, lease_ms: int) -> bool:
+        """Commits the offset of the next message, never backwards, and renews; False when another holds it."""
+        return bool(await self._task_commit([key], nonce, offset, lease_ms))
+
+    async def task_release(self, key: str, nonce: str) -> bool:
+        """Gives a task partition back; False when it was not this worker's (any more)."""
+        return bool(await self._release([key], nonce))
+
+    async def install(
+        self, keys: InstallationKeys, partitions: int, task_partitions: int, *, incarnation: str = ""
+    ) -> Installation:
+        """What the first caller said, but for the incarnation: the newest that is not "" stays."""
+        reply = await self._install([keys.installation], partitions, task_partitions, incarnation)
+        return Installation(int(reply[0]), int(reply[1]), reply[2].decode())
+
+
+def _worker_keys(keys: PartitionKeys) -> list[str]:
+    return [keys.meta, keys.in_flight, keys.claims, keys.heartbeats]
+
+
+def _texts(replies: Iterable[bytes]) -> list[str]:
+    return [reply.decode() for reply in replies]
