@@ -1,4 +1,4 @@
-"""Durations as documents write them: `200ms`, `1.5s`, `5m`, `1h30m`, `2d`, ISO 8601 (`PT5M`), or a number of seconds."""
+"""Durations as documents write them: `200ms`, `1.5s`, `5m`, `1h30m`, `2d`, ISO 8601 (`PT5M`), or seconds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parse_duration_ms(value: str | float) -> int:
 
 
 def _seconds(value: float) -> float:
-    if isinstance(value, bool) or not math.isfinite(value):
+    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(f"{value!r} is no duration; write seconds, or a text such as 90s, 5m or PT5M")
     return value * 1000
 

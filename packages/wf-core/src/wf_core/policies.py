@@ -1,4 +1,4 @@
-"""What a retry or scheduling policy is. Policies are found by entry point and named in documents; orchestrators call them."""
+"""What a retry or scheduling policy is: found by entry point, named in documents, called by orchestrators."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RetryPolicy(Protocol):
     """
 
     def decide(self, failures: int, error: Failure, settings: RetrySettings, u: float) -> Retry | Stop:
-        """`failures` counts the attempts that failed so far (1 after the first); `u` in [0, 1) is the attempt's own hash."""
+        """Judges the newest failure: `failures` counts those so far, `u` in [0, 1) is the attempt's own hash."""
         ...
 
 
@@ -53,5 +53,5 @@ class SchedulingPolicy(Protocol):
     """An entry point of `wf.scheduling_policies`; constructed without arguments."""
 
     def order(self, ready: Sequence[ReadyNode]) -> Sequence[ReadyNode]:
-        """The ready nodes of one execution, all of them, first to be sent first. Between executions priority decides."""
+        """All the ready nodes of one execution, first to be sent first. Between executions priority decides."""
         ...

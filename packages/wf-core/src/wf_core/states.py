@@ -1,4 +1,4 @@
-"""The words for where an execution, a node and an attempt stand. The transitions between them live in the orchestrator's machine."""
+"""The words for where an execution, a node and an attempt stand; the transitions are the orchestrator's."""
 
 from __future__ import annotations
 

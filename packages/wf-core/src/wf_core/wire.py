@@ -60,7 +60,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_
 
 
 class Document(Record, tag="document"):
-    """Part `part` of `parts` of a zlib-compressed canonical JSON document; goes ahead of the first `created` naming it."""
+    """Part `part` of `parts` of a zlib-compressed canonical document; ahead of the first `created` naming it."""
 
     hash: str
     part: int
@@ -123,7 +123,7 @@ class Timer(Record, tag="timer"):
 
 
 class Lost(Record, tag="lost"):
-    """An attempt was lost to the platform. `reason`: dead, orphan, drain or withdrawn (unclaimed, and not wanted now)."""
+    """An attempt was lost to the platform. `reason`: dead, orphan, drain, or withdrawn (unclaimed and unwanted)."""
 
     node: str
     attempt: int

@@ -33,27 +33,42 @@ class Plugin:
         return f"{self.distribution} {self.version}".strip()
 
 
-def installed(group: str) -> dict[str, Plugin]:
-    """The plugins of `group` by name, without importing any. Raises PluginError when two packages ship one name."""
+def survey(group: str) -> tuple[dict[str, Plugin], dict[str, str]]:
+    """The plugins of `group` by name, without importing any; and why names that two packages ship cannot be used."""
     found: dict[str, dict[str, Plugin]] = defaultdict(dict)
     for entry in importlib.metadata.entry_points(group=group):
         distribution, version = (entry.dist.name, entry.dist.version) if entry.dist else ("", "")
         plugin = Plugin(group, entry.name, entry.value, distribution, version)
         found[entry.name].setdefault(f"{entry.value} {distribution}", plugin)
-    doubled = {name: plugins for name, plugins in found.items() if len(plugins) > 1}
+    usable = {name: next(iter(plugins.values())) for name, plugins in sorted(found.items()) if len(plugins) == 1}
+    doubled = {
+        name: f"{name!r} by {' and '.join(p.distribution for p in plugins.values())}"
+        for name, plugins in sorted(found.items())
+        if len(plugins) > 1
+    }
+    return usable, {name: _doubled(group, listed) for name, listed in doubled.items()}
+
+
+def _doubled(group: str, listed: str) -> str:
+    return f"the group {group} has one name twice: {listed}. Uninstall one of them."
+
+
+def installed(group: str) -> dict[str, Plugin]:
+    """The plugins of `group` by name, without importing any. Raises PluginError when two packages ship one name."""
+    usable, doubled = survey(group)
     if doubled:
-        listed = "; ".join(
-            f"{name!r} by {' and '.join(p.distribution for p in plugins.values())}" for name, plugins in doubled.items()
-        )
-        raise PluginError(f"the group {group} has one name twice: {listed}. Uninstall one of them.")
-    return {name: next(iter(plugins.values())) for name, plugins in sorted(found.items())}
+        raise PluginError(" ".join(doubled.values()))
+    return usable
 
 
 def load(group: str, name: str) -> Any:
     """The object that the plugin `name` points to. Raises PluginError when it is missing or does not import."""
-    plugin = installed(group).get(name)
+    usable, doubled = survey(group)
+    if name in doubled:
+        raise PluginError(doubled[name])
+    plugin = usable.get(name)
     if plugin is None:
-        known = ", ".join(installed(group)) or "none is installed"
+        known = ", ".join(usable) or "none is installed"
         raise PluginError(f"no {name!r} in the group {group}; known: {known}")
     failures: list[BaseException] = []
     try:
@@ -63,16 +78,16 @@ def load(group: str, name: str) -> Any:
             invoke_on_load=False,
             on_load_failure_callback=lambda _manager, _entry, error: failures.append(error),
         )
-    except NoMatches as error:
-        raise PluginError(f"no {name!r} in the group {group}") from error
     except Exception as error:
         cause = failures[0] if failures else error
-        raise PluginError(
-            f"{name!r} of {plugin.package or plugin.target} does not import: {type(cause).__name__}: {cause}"
-        ) from cause
+        if isinstance(cause, NoMatches):
+            raise PluginError(f"no {name!r} in the group {group}") from error
+        raise _broken(plugin, cause) from cause
     if failures:
-        cause = failures[0]
-        raise PluginError(
-            f"{name!r} of {plugin.package or plugin.target} does not import: {type(cause).__name__}: {cause}"
-        ) from cause
+        raise _broken(plugin, failures[0]) from failures[0]
     return manager.driver
+
+
+def _broken(plugin: Plugin, cause: BaseException) -> PluginError:
+    shipped_by = plugin.package or plugin.target
+    return PluginError(f"{plugin.name!r} of {shipped_by} does not import: {type(cause).__name__}: {cause}")

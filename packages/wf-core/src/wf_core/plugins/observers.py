@@ -1,11 +1,11 @@
-"""Calls observers of the group `wf.observers`: isolated from each other and from us. The only module that calls pluggy."""
+"""Calls observers of the group `wf.observers`, isolated from each other and from us."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import pluggy
 import structlog
@@ -64,7 +64,7 @@ class Observers:
                 self.errors += 1
                 log.error("observer failed", observer=name, hook=hook, error=f"{type(error).__name__}: {error}")
 
-    async def __aenter__(self) -> Observers:
+    async def __aenter__(self) -> Self:
         self.load()
         if self._managers:
             self._task = asyncio.create_task(self._run(), name="observers")

@@ -1,0 +1,1 @@
+"""Throughput and latency on both logs: `python -m bench`."""

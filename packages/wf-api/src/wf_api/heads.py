@@ -1,0 +1,71 @@
+"""What a command must know of an execution before it is accepted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from wf_api.problems import unknown_execution
+from wf_core import wire
+from wf_core.ids import is_execution_id, partition_of
+from wf_core.states import ExecutionStatus
+from wf_core.store.commands import unpack_command
+from wf_core.store.keys import PartitionKeys
+
+_FIELDS = ("status", "document", "input", "request", "commands")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where an execution stands. `pending` holds the records of its creation while they are not folded."""
+
+    status: str
+    document: str
+    input: bytes
+    request: str
+    commands: dict[str, str]
+    """Ids of the last commands that were folded, with the hash of the request of each."""
+    pending: tuple[bytes, ...] = ()
+    triggered: bool = False
+    """Whether its creation also starts it."""
+
+
+async def read_head(redis: Redis, namespace: str, execution_id: str) -> Head:
+    """The head of an execution, folded or merely accepted. Raises the problem 404."""
+    if not is_execution_id(execution_id):
+        raise unknown_execution()
+    keys = PartitionKeys.of(namespace, partition_of(execution_id))
+    async with redis.pipeline(transaction=False) as pipe:
+        # In this order: APPLY removes the command in the step that writes the execution, so one of the two is seen.
+        pipe.hget(keys.accepted, f"{execution_id}/create")
+        pipe.hmget(keys.execution(execution_id), _FIELDS)
+        accepted, fields = await pipe.execute()
+    if fields[0] is not None:
+        return _folded(fields)
+    if accepted is not None:
+        return _accepted(accepted)
+    raise unknown_execution()
+
+
+def _folded(fields: list[bytes | None]) -> Head:
+    status, document, given, request, commands = (value or b"" for value in fields)
+    known = dict(json.loads(commands)) if commands else {}
+    return Head(status.decode(), document.decode(), given or b"{}", request.decode(), known)
+
+
+def _accepted(data: bytes) -> Head:
+    command = unpack_command(data)
+    records = [wire.decode_event(record) for record in command.record]
+    created = next(record for record in records if isinstance(record, wire.Created))
+    triggered = any(isinstance(record, wire.Triggered) for record in records)
+    return Head(
+        ExecutionStatus.PENDING,
+        created.document,
+        created.input,
+        command.request,
+        {},
+        tuple(command.record),
+        triggered,
+    )

@@ -1,0 +1,53 @@
+"""The input that an execution starts with: checked against its document's schema when it is triggered."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from wf_core.schema.document import WorkflowSchema
+
+from wf_api.intake import encode_input
+from wf_api.problems import unavailable
+from wf_core import payload, wire
+from wf_core.ids import partition_of
+from wf_core.store.reads import read_document
+
+if TYPE_CHECKING:
+    from wf_api.context import ApiContext
+    from wf_api.heads import Head
+
+
+async def input_at_trigger(context: ApiContext, execution_id: str, head: Head, given: Any) -> bytes | None:
+    """JSON of the input that replaces the one of the creation; None when that one stays as it is.
+
+    Raises the problem 422 when the input that it would start with is wrong or lacks something.
+    """
+    document = await _input_schema(context, execution_id, head)
+    value = payload.decode(head.input) if given is None else given
+    chosen = encode_input(document, value, context.settings.max_payload_bytes)
+    return None if chosen == head.input else chosen
+
+
+async def _input_schema(context: ApiContext, execution_id: str, head: Head) -> WorkflowSchema:
+    """A document without nodes: all that the check of an input reads. It is kept by the document's hash."""
+    known = context.input_schemas.get(head.document)
+    if known is not None:
+        return known
+    canonical = await document_of(context, execution_id, head)
+    whole = payload.decode(canonical)
+    document = WorkflowSchema.model_construct(name=whole["name"], input=whole.get("input"), nodes={})
+    context.input_schemas.put(head.document, document)
+    return document
+
+
+async def document_of(context: ApiContext, execution_id: str, head: Head) -> bytes:
+    """The canonical document of an execution, from the store or, while it is not folded, from the accepted command."""
+    parts = [record for record in map(wire.decode_event, head.pending) if isinstance(record, wire.Document)]
+    if parts:
+        return zlib.decompress(b"".join(part.data for part in parts))
+    partition = partition_of(execution_id)
+    canonical = await read_document(context.redis, context.settings.namespace, partition, head.document)
+    if canonical is None:  # Redis was rolled back, and the orchestrator has not read the log again yet
+        raise unavailable("The document of this execution is not there yet.", execution_id=execution_id)
+    return canonical

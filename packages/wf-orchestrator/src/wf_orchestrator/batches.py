@@ -1,0 +1,178 @@
+"""One batch of a partition: decode, load, fold, write with APPLY, and only then act on what was decided."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from wf_core import wire
+from wf_core.broker.protocol import Batch
+from wf_core.plan import Plan
+from wf_core.plugins.hookspecs import Change
+from wf_core.store.client import redis_errors
+from wf_core.wire import Document, Event
+from wf_orchestrator import checkpoint, dead_letters, loading, timers
+from wf_orchestrator.context import Context
+from wf_orchestrator.machine.decide import decide
+from wf_orchestrator.machine.effects import ClearTimer, Dispatch, Effect, Ended, Outcome, SetTimer
+from wf_orchestrator.machine.snapshot import outbox_score, to_ops
+from wf_orchestrator.machine.state import Execution, PartitionState
+from wf_orchestrator.ownership import go_live
+from wf_orchestrator.partition import Partition
+from wf_orchestrator.queries import OutboxEntry
+from wf_orchestrator.scheduling import arrange
+
+log = structlog.get_logger(__name__)
+
+MOST_EVENTS = 500
+MOST_BYTES = 4 * 2**20
+"""Of records that are folded into one APPLY."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An event with its offset, and, for a `created`, its plan."""
+
+    offset: int
+    event: Event
+    plan: Plan | None = None
+
+
+async def process(context: Context, partition: Partition, batch: Batch) -> None:
+    """Folds a batch and everything that follows from it.
+
+    A batch that does not begin where the partition stands was read under an older assignment and is left alone.
+    Raises PartitionLostError when the partition must be leased again, and what the servers raise when they are away:
+    the partition's memory must then be dropped as well.
+    """
+    async with partition.lock:
+        if partition.closed or batch.offset != partition.offset:
+            return
+        for offset, records in chunks(batch):
+            await _step(context, partition, offset, records)
+        await go_live(context, partition)
+
+
+def chunks(batch: Batch) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """The batch in pieces that one APPLY takes: `(offset of the first record, records)`."""
+    start, size = 0, 0
+    for i, record in enumerate(batch.records):
+        if i > start and (i - start >= MOST_EVENTS or size + len(record) > MOST_BYTES):
+            yield batch.offset + start, batch.records[start:i]
+            start, size = i, 0
+        size += len(record)
+    if start < len(batch.records):
+        yield batch.offset + start, batch.records[start:]
+
+
+async def _step(context: Context, partition: Partition, offset: int, records: Sequence[bytes]) -> None:
+    events = await _decode(context, partition, offset, records)
+    executions = await loading.take(
+        context, partition, {d.event.execution: None for d in events if not isinstance(d.event, Document)}.keys()
+    )
+    outcomes = fold(partition.state, executions, events)
+    arrange(context.policies, executions, outcomes)
+    ops = to_ops(partition.keys, outcomes, partition.generation)
+    await checkpoint.apply(context, partition, offset + len(records), ops)
+    context.counters.inc("events_total", len(events))
+    for execution in executions.values():
+        if not execution.status.is_terminal and not partition.closed:
+            context.executions.put(partition.number, execution)
+    await deliver(context, partition, outcomes)
+
+
+async def _decode(context: Context, partition: Partition, offset: int, records: Sequence[bytes]) -> list[Decoded]:
+    offsets: list[int] = []
+    events: list[Event] = []
+    for at, record in enumerate(records, offset):
+        try:
+            events.append(wire.decode_event(record))
+            offsets.append(at)
+        except msgspec.MsgspecError as error:
+            await dead_letters.bury(context, partition.number, at, record, f"not a record of this log: {error}")
+    plans = await loading.plans_of(context, partition, events)
+    return [Decoded(*one) for one in zip(offsets, events, plans, strict=True)]
+
+
+def fold(state: PartitionState, executions: dict[str, Execution], events: Sequence[Decoded]) -> list[Outcome]:
+    """What the events change, in order; `state` and `executions` are moved on in place. No I/O."""
+    outcomes: list[Outcome] = []
+    for one in events:
+        known = executions.get(one.event.execution)
+        outcome = decide(state, known, one.event, one.offset, one.plan)
+        if outcome.execution is not None and known is None:
+            executions[outcome.execution.id] = outcome.execution
+        outcomes.append(outcome)
+    return outcomes
+
+
+async def deliver(context: Context, partition: Partition, outcomes: Sequence[Outcome]) -> None:
+    """Acts on what was decided, once it is written: the outbox, timers, workers to be told, observers."""
+    waiting: dict[str, OutboxEntry] = {}
+    for outcome in outcomes:
+        if outcome.crash:
+            context.counters.inc("crashes_total")
+            log.error("an event crashed the machine; its execution failed", offset=outcome.offset, crash=outcome.crash)
+        for effect in outcome.effects:
+            _remember(partition, waiting, effect)
+    if waiting:
+        partition.outbox.add(sorted(waiting.values()))
+    _publish(context, outcomes)
+    cancelled = [e.token for o in outcomes for e in o.effects if isinstance(e, Ended) and e.cancel]
+    if cancelled:
+        await _tell_workers(context, cancelled)
+
+
+def _remember(partition: Partition, waiting: dict[str, OutboxEntry], effect: Effect) -> None:
+    match effect:
+        case Dispatch():
+            waiting[effect.token] = _entry(effect)
+        case Ended():
+            waiting.pop(effect.token, None)
+            partition.outbox.discard(effect.token)
+            partition.sent.pop(effect.token, None)
+        case SetTimer():
+            partition.timers.set(timers.member(effect.kind, effect.token), effect.due_ms)
+        case ClearTimer():
+            partition.timers.clear(timers.member(effect.kind, effect.token))
+        case _:
+            pass
+
+
+def _entry(effect: Dispatch) -> OutboxEntry:
+    return OutboxEntry(float(outbox_score(effect)), effect.token, effect.queue, wire.encode(effect.message))
+
+
+async def _tell_workers(context: Context, tokens: list[str]) -> None:
+    try:
+        await context.queries.publish_cancelled(tokens)
+    except redis_errors as error:  # only a shortcut: the next heartbeat of the worker tells it as well
+        context.health.failed(error)
+
+
+def _publish(context: Context, outcomes: Sequence[Outcome]) -> None:
+    if not context.observers.active:
+        return
+    changes: defaultdict[str, list[Change]] = defaultdict(list)
+    for outcome in outcomes:
+        if outcome.execution is None:
+            continue
+        for entry in outcome.history:
+            hook = "wf_node_changed" if entry.node else "wf_execution_changed"
+            changes[hook].append(
+                Change(
+                    execution_id=outcome.execution.id,
+                    workflow=outcome.execution.name,
+                    node=entry.node,
+                    attempt=entry.attempt,
+                    status=entry.status,
+                    ts=entry.ts,
+                    data={"kind": entry.kind, **(msgspec.json.decode(entry.data) if entry.data else {})},
+                )
+            )
+    for hook, found in changes.items():
+        context.observers.publish(hook, found)

@@ -1,0 +1,133 @@
+"""What every step of the shell is given: servers, clocks, settings. Made once in `service.py`; nothing is global."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+
+import structlog
+
+from wf_core.broker import topics
+from wf_core.broker.protocol import Log, TopicPartition
+from wf_core.errors import UnavailableError
+from wf_core.metrics import Counters
+from wf_core.plugins.observers import Observers
+from wf_core.settings import Settings
+from wf_core.store.client import redis_errors
+from wf_core.store.clock import Clock
+from wf_core.store.scripts import Scripts
+from wf_core.wire import Event, encode
+from wf_orchestrator.executions import Executions
+from wf_orchestrator.plans import Plans
+from wf_orchestrator.policy_book import PolicyBook
+from wf_orchestrator.queries import Queries
+
+log = structlog.get_logger(__name__)
+
+TRANSIENT: tuple[type[Exception], ...] = (*redis_errors, UnavailableError)
+"""A server is away: the step is repeated later. Anything else is a mistake of ours and ends the service."""
+
+
+class PartitionLostError(Exception):
+    """This owner must let go of the partition and lease it again (or leave it): what it remembers may be wrong."""
+
+
+class Health:
+    """Says once that a server went away and once that it is back; steps report how they fared."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._away: set[str] = set()
+        self._counters = counters
+
+    @property
+    def away(self) -> frozenset[str]:
+        """The servers (`redis`, `log`) that do not answer."""
+        return frozenset(self._away)
+
+    def failed(self, error: Exception) -> None:
+        """A step could not reach a server."""
+        server = "log" if isinstance(error, UnavailableError) else "redis"
+        self._counters.inc("unavailable_total", server=server)
+        if server not in self._away:
+            self._away.add(server)
+            log.warning("server is away, trying again", server=server, error=str(error) or type(error).__name__)
+
+    def answered(self, server: str) -> None:
+        """A step reached the server."""
+        if server in self._away:
+            self._away.discard(server)
+            log.info("server is back", server=server)
+
+
+@dataclass(slots=True)
+class Context:
+    """Everything from outside that a step may use."""
+
+    id: str
+    """Of this orchestrator; new per process."""
+    settings: Settings
+    log: Log
+    scripts: Scripts
+    queries: Queries
+    clock: Clock
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]]
+    counters: Counters
+    health: Health
+    observers: Observers
+    policies: PolicyBook
+    plans: Plans
+    partitions: int
+    task_partitions: int
+    incarnation: str
+    """Of the log, as last read from it."""
+    executions: Executions = field(default_factory=Executions)
+    serial: Iterator[int] = field(default_factory=itertools.count)
+    """Numbers that this process uses once: for nonces and batch ids."""
+
+    @property
+    def namespace(self) -> str:
+        """Prefix of keys and topics."""
+        return self.settings.namespace
+
+    @property
+    def lease_ms(self) -> int:
+        """How long a lease lasts without renewal."""
+        return round(self.settings.lease_seconds * 1000)
+
+    def events(self, partition: int) -> TopicPartition:
+        """The events of a partition."""
+        return TopicPartition(topics.events(self.namespace), partition)
+
+    async def append(self, partition: int, events: list[Event]) -> None:
+        """Appends events of the shell's own to a partition. Raises LogUnavailableError: append them again later."""
+        await self.log.append(self.events(partition), [encode(event) for event in events])
+
+
+async def every(context: Context, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+    """Repeats `step` for ever, `seconds` apart; while a server is away, backs off to 2 s."""
+    delay = seconds
+    while True:
+        try:
+            await step()
+            delay = seconds
+        except TRANSIENT as error:
+            context.health.failed(error)
+            delay = min(2.0, max(0.1, 2 * delay))
+        await context.sleep(delay)
+
+
+async def gather_bounded(most: int, steps: list[Awaitable[None]]) -> None:
+    """Runs steps at once, at most `most` at a time. The first error is raised when all have ended."""
+    gate = asyncio.Semaphore(most)
+
+    async def one(step: Awaitable[None]) -> None:
+        async with gate:
+            await step
+
+    results = await asyncio.gather(*map(one, steps), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

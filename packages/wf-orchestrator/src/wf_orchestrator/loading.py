@@ -1,0 +1,112 @@
+"""Brings what a batch names from Redis into memory: executions, and the plans of documents."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wf_core.plan import Plan
+from wf_core.states import ExecutionStatus
+from wf_core.wire import Created, Document, Event
+from wf_orchestrator.context import Context
+from wf_orchestrator.machine.snapshot import load, result_fields
+from wf_orchestrator.machine.state import Execution
+
+if TYPE_CHECKING:
+    from wf_orchestrator.partition import Partition
+
+_ENDED = {status.encode() for status in ExecutionStatus if status.is_terminal}
+
+
+async def take(context: Context, partition: Partition, ids: Collection[str]) -> dict[str, Execution]:
+    """The executions that exist, for folding: out of the cache, else from Redis."""
+    kept = {i: execution for i in ids if (execution := context.executions.take(i)) is not None}
+    return kept | await stored(context, partition, [i for i in ids if i not in kept])
+
+
+async def read(context: Context, partition: Partition, ids: Collection[str]) -> dict[str, Execution]:
+    """The executions that exist, to be read only. The partition's lock must be held."""
+    kept = {i: execution for i in ids if (execution := context.executions.peek(i)) is not None}
+    return kept | await stored(context, partition, [i for i in ids if i not in kept])
+
+
+async def stored(context: Context, partition: Partition, ids: Sequence[str]) -> dict[str, Execution]:
+    """The executions that Redis holds."""
+    if not ids:
+        return {}
+    context.counters.inc("executions_loaded_total", len(ids))
+    found = await context.queries.executions(partition.keys, ids)
+    plans = {
+        execution_id: None
+        if fields["status"] in _ENDED
+        else await _plan(context, partition, fields["document"].decode())
+        for execution_id, (fields, _) in found.items()
+    }
+    wanted = {i: result_fields(plans[i], fields, cells) for i, (fields, cells) in found.items()}
+    results = await context.queries.results(partition.keys, wanted)
+    return {i: load(i, plans[i], fields, cells, results[i]) for i, (fields, cells) in found.items()}
+
+
+async def _plan(context: Context, partition: Partition, document_hash: str) -> Plan | None:
+    plan = context.plans.get(document_hash)
+    if plan is None:
+        parts = _numbered(await context.queries.document(partition.keys, document_hash))
+        plan = await context.plans.compile(document_hash, parts) if parts else None
+    return plan
+
+
+async def plans_of(context: Context, partition: Partition, events: Sequence[Event]) -> list[Plan | None]:
+    """For each `created` of `events` the plan, if its document lies before it in this partition's log.
+
+    Only what precedes counts, wherever the batch begins, and even if the plan is known from elsewhere: every fold of
+    this log must decide the same.
+    """
+    documents: dict[str, _Parts] = {}
+    plans: list[Plan | None] = []
+    for event in events:
+        if not isinstance(event, Document | Created):
+            plans.append(None)
+            continue
+        name = event.hash if isinstance(event, Document) else event.document
+        if name not in documents:
+            documents[name] = await _parts(context, partition, name)
+        if isinstance(event, Document):
+            documents[name].add(event)
+            plans.append(None)
+        else:
+            plans.append(await documents[name].compile(context, name))
+    return plans
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What is known of a document at some point of the log."""
+
+    parts: dict[int, bytes]
+    number: int | None = None
+    plan: Plan | None = None
+
+    def add(self, event: Document) -> None:
+        self.parts[event.part] = event.data
+        self.number = event.parts
+
+    async def compile(self, context: Context, name: str) -> Plan | None:
+        if self.plan is None and self.number is not None and len(self.parts) == self.number:
+            self.plan = context.plans.get(name) or await context.plans.compile(name, self.parts)
+        return self.plan
+
+
+async def _parts(context: Context, partition: Partition, name: str) -> _Parts:
+    if name in partition.documents and (plan := context.plans.get(name)) is not None:
+        return _Parts({}, plan=plan)
+    fields = await context.queries.document(partition.keys, name)
+    known = _Parts(_numbered(fields), int(fields["parts"]) if fields else None)
+    if known.number is not None and len(known.parts) == known.number:
+        partition.documents.add(name)
+    return known
+
+
+def _numbered(fields: dict[str, bytes]) -> dict[int, bytes]:
+    """The parts of a document by number; without the field that says how many there are."""
+    return {int(name): data for name, data in fields.items() if name != "parts"}

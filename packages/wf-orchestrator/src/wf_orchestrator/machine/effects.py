@@ -1,0 +1,126 @@
+"""What one event causes, as data. `snapshot.to_ops` writes all of it in one APPLY; the shell acts on it afterwards.
+
+Timers (`SetTimer.kind`) are members `kind|token` of the timers. What the shell does when one is due:
+
+* `decide`, token of the failed attempt: asks `Execution.verdict_request(node, attempt)`. None: the timer is stale,
+  nothing to do. Else it calls `policies.verdict.verdict` and appends `Decision`.
+* `retry`, token of the failed attempt: appends `Timer(timer="retry", node, attempt)`.
+* `withdraw`, token of an attempt in flight that is not wanted any more: calls `scripts.withdraw` with all that are due
+  and appends `Lost(reason="withdrawn")` for those that it returned. An attempt that a worker has claimed keeps its
+  timer until it ends: nothing to do, look again later.
+* `deadline`, token `token(execution, "", 0)`: appends `Timer(timer="deadline")`.
+
+The machine clears a timer when it folds what the timer led to; firing one twice is harmless.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from wf_core.policies import ReadyNode
+    from wf_core.states import ExecutionStatus
+    from wf_core.wire import TaskMessage
+    from wf_orchestrator.machine.state import Cell, Execution
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """An attempt enters the in-flight set and the outbox of its queue.
+
+    `seq` grows with each dispatch of the partition; `ready` is what a scheduling policy sees.
+    """
+
+    token: str
+    queue: str
+    priority: int
+    seq: int
+    message: TaskMessage
+    ready: ReadyNode
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt leaves the in-flight set. `cancel`: a worker may still run it and must be told."""
+
+    token: str
+    queue: str
+    cancel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """`kind|token` falls due at `due_ms`, Unix time in ms."""
+
+    kind: str
+    token: str
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClearTimer:
+    """`kind|token` is not wanted any more."""
+
+    kind: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The command in this field of `{p}:acc` was folded: `<execution>/create`, `/trigger` or `/cancel`."""
+
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepDocument:
+    """A part of a compressed document came along in the log."""
+
+    hash: str
+    part: int
+    parts: int
+    data: bytes
+
+
+Effect = Dispatch | Ended | SetTimer | ClearTimer | Accepted | KeepDocument
+
+
+class HistoryEntry(NamedTuple):
+    """One line of an execution's history. `data` is a JSON object in bytes, or empty.
+
+    Of the execution: `execution.created`, `.triggered`, `.failing` (its first failure; data: the error), `.cancelling`
+    (data: reason), `.ended` (data: the error if any). Of a node: `node.queued`, `.retrying` (an attempt failed; data:
+    the error, worker, attempt_status), `.decided` (data: delay_ms or null, reason, policy), `.lost` (data: reason,
+    worker, lost, limit), `.completed` (data: worker, started_at, ended_at), `.failed` (data: the error, worker),
+    `.cancelled` (data: reason), `.skipped`, `.upstream_failed`. `status` is the node's, or the execution's, afterwards.
+    Nodes that had not started when everything was cancelled at once are not listed one by one.
+    """
+
+    kind: str
+    node: str
+    attempt: int
+    status: str
+    ts: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class Outcome:
+    """All that one event changed.
+
+    `execution` is the state afterwards (None: there still is none). The rest is what `snapshot.to_ops` writes:
+    `changed_nodes` node index → cell; `changed_fields` field of `{p}:x` → value; `results` field of `{p}:r` → value;
+    `moved` the execution's status before (None: it is new) and after. `crash` is the traceback of an internal error,
+    for the log of the service; it is no part of the state.
+    """
+
+    offset: int
+    execution: Execution | None = None
+    effects: list[Effect] = field(default_factory=list)
+    changed_nodes: dict[int, Cell] = field(default_factory=dict)
+    changed_fields: dict[str, bytes] = field(default_factory=dict)
+    results: dict[str, bytes] = field(default_factory=dict)
+    moved: tuple[ExecutionStatus | None, ExecutionStatus] | None = None
+    history: list[HistoryEntry] = field(default_factory=list)
+    crash: str = ""

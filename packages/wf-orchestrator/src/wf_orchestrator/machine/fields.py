@@ -1,0 +1,84 @@
+"""Fields of `{p}:x:<id>` as data: one row a field, read by both directions. An absent field is None, or empty."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from wf_core.states import ExecutionStatus
+from wf_core.store.codec import pack_failure, unpack_failure
+from wf_core.wire import FrozenSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from wf_core.states import NodeStatus
+    from wf_orchestrator.machine.state import Execution
+
+_json = msgspec.json.Encoder()
+_msgpack = msgspec.msgpack.Encoder()
+_labels = msgspec.json.Decoder(dict[str, str])
+_commands = msgspec.json.Decoder(list[tuple[str, str]])
+_settings = msgspec.msgpack.Decoder(FrozenSettings)
+
+
+class Field(NamedTuple):
+    """How an attribute of `Execution` travels."""
+
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+
+
+def _raw(value: bytes) -> bytes:
+    return value
+
+
+def _number(value: int) -> bytes:
+    return b"%d" % value
+
+
+_TEXT = Field(str.encode, bytes.decode)
+_BYTES = Field(_raw, _raw)
+_NUMBER = Field(_number, int)
+
+FIELDS: dict[str, Field] = {
+    "status": Field(str.encode, lambda data: ExecutionStatus(data.decode())),
+    "document": _TEXT,
+    "name": _TEXT,
+    "version": _TEXT,
+    "labels": Field(_json.encode, _labels.decode),
+    "input": _BYTES,
+    "settings": Field(_msgpack.encode, _settings.decode),
+    "rules": _NUMBER,
+    "created_at": _NUMBER,
+    "request": _TEXT,
+    "started_at": _NUMBER,
+    "ended_at": _NUMBER,
+    "output": _BYTES,
+    "error": Field(pack_failure, unpack_failure),
+    "halting": _TEXT,
+    "wanted": _BYTES,
+    "commands": Field(_json.encode, _commands.decode),
+}
+"""Also written: `counts`, JSON {STATUS: n} without zeros, for readers; the machine counts the cells."""
+
+
+def encode(execution: Execution, names: Iterable[str]) -> dict[str, bytes]:
+    """The named fields; those that are None are left out."""
+    encoded = {}
+    for name in names:
+        if name == "counts":
+            encoded[name] = _counts(execution.counts)
+        elif (value := getattr(execution, name)) is not None:
+            encoded[name] = FIELDS[name].encode(value)
+    return encoded
+
+
+def decode(stored: Mapping[str, bytes]) -> dict[str, Any]:
+    """The attributes that the stored fields hold; fields that this version does not know are ignored."""
+    return {name: field.decode(stored[name]) for name, field in FIELDS.items() if name in stored}
+
+
+def _counts(counts: dict[NodeStatus, int]) -> bytes:
+    return _json.encode({status.value: count for status, count in counts.items() if count})

@@ -1,0 +1,271 @@
+"""The state to Redis and back. The shell only carries bytes.
+
+    to_ops(keys, outcomes, generation) -> list[Op]      for APPLY: the outcomes of one batch, in log order, coalesced
+    result_fields(plan, fields, cells) -> list[str]     fields of `{p}:r:<id>` that `load` needs (HMGET)
+    load(execution_id, plan, fields, cells, results) -> Execution
+
+`load` is the exact inverse: loading what the operations wrote gives the state that the fold has in memory. `fields` are
+the whole hash `{p}:x:<id>` with text keys, `cells` the string `{p}:s:<id>` (b"" when absent), `results` the fields of
+`result_fields` that exist. An execution that has ended may be loaded with `plan=None` and `cells=b""`: it ignores
+everything save that it accepts commands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from wf_core.states import ExecutionStatus, NodeStatus
+from wf_core.store.codec import history_fields, pack_node, unpack_attempts, unpack_nodes
+from wf_core.wire import Failure, encode
+from wf_orchestrator.machine import fields as stored
+from wf_orchestrator.machine.effects import (
+    Accepted,
+    ClearTimer,
+    Dispatch,
+    Effect,
+    Ended,
+    HistoryEntry,
+    KeepDocument,
+    Outcome,
+    SetTimer,
+)
+from wf_orchestrator.machine.state import Cell, Execution
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from wf_core.plan import Plan
+    from wf_core.store.keys import PartitionKeys
+    from wf_core.store.ops import Op
+
+_GENERATION = 2**44
+_PRIORITY = 2**48
+_HIGHEST_PRIORITY = 9
+_NODE_BYTES = len(pack_node(NodeStatus.PENDING, 0, 0, 0))
+_LIVE = (NodeStatus.QUEUED, NodeStatus.RETRYING, NodeStatus.WAITING)
+
+
+@dataclass(slots=True)
+class _Changes:
+    """What a batch changes about one execution."""
+
+    execution: Execution
+    before: ExecutionStatus | None = None
+    after: ExecutionStatus | None = None
+    fields: dict[str, bytes] = field(default_factory=dict)
+    cells: dict[int, Cell] = field(default_factory=dict)
+    results: dict[str, bytes] = field(default_factory=dict)
+    history: list[tuple[str, HistoryEntry]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What a batch changes in all."""
+
+    executions: dict[str, _Changes] = field(default_factory=dict)
+    dispatched: dict[str, Dispatch] = field(default_factory=dict)
+    queues: dict[str, None] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
+    """Token → queue, of attempts that were in flight before this batch."""
+    timers: dict[str, int | None] = field(default_factory=dict)
+    accepted: dict[str, None] = field(default_factory=dict)
+    documents: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+
+def to_ops(keys: PartitionKeys, outcomes: Iterable[Outcome], generation: int = 0) -> list[Op]:
+    """The operations that write `outcomes`. `generation`, the lease's, makes ids of the history grow across logs."""
+    batch = _Batch()
+    for outcome in outcomes:
+        _gather(batch, outcome, generation)
+        for effect in outcome.effects:
+            _gather_effect(batch, effect)
+    ops: list[Op] = []
+    for changes in batch.executions.values():
+        ops += _execution_ops(keys, changes)
+    ops += _flight_ops(keys, batch)
+    ops += _timer_ops(keys, batch.timers)
+    if batch.accepted:
+        ops.append(("HDEL", keys.accepted, *batch.accepted))
+    ops += [("HSET", keys.document(name), *_flat(parts.items())) for name, parts in batch.documents.items()]
+    return ops
+
+
+def _gather(batch: _Batch, outcome: Outcome, generation: int) -> None:
+    x = outcome.execution
+    if x is None or not (outcome.moved or outcome.changed_fields or outcome.history or outcome.results):
+        return
+    changes = batch.executions.get(x.id)
+    if changes is None:
+        changes = batch.executions[x.id] = _Changes(x)
+    if outcome.moved:
+        if changes.after is None:
+            changes.before = outcome.moved[0]
+        changes.after = outcome.moved[1]
+    changes.fields.update(outcome.changed_fields)
+    changes.cells.update(outcome.changed_nodes)
+    changes.results.update(outcome.results)
+    position = generation * _GENERATION + outcome.offset
+    changes.history += [(f"{position}-{n}", entry) for n, entry in enumerate(outcome.history, 1)]
+
+
+def _gather_effect(batch: _Batch, effect: Effect) -> None:
+    match effect:
+        case Dispatch():
+            batch.dispatched[effect.token] = effect
+            batch.queues[effect.queue] = None
+        case Ended():
+            if batch.dispatched.pop(effect.token, None) is None:
+                batch.ended[effect.token] = effect.queue
+        case SetTimer():
+            batch.timers[f"{effect.kind}|{effect.token}"] = effect.due_ms
+        case ClearTimer():
+            batch.timers[f"{effect.kind}|{effect.token}"] = None
+        case Accepted():
+            batch.accepted[effect.field] = None
+        case KeepDocument():
+            parts = batch.documents.setdefault(effect.hash, {})
+            parts[str(effect.part)] = effect.data
+            parts["parts"] = b"%d" % effect.parts
+
+
+def _execution_ops(keys: PartitionKeys, changes: _Changes) -> Iterator[Op]:
+    x = changes.execution
+    if changes.fields:
+        yield ("HSET", keys.execution(x.id), *_flat(changes.fields.items()))
+    for start, data in _runs(changes.cells):
+        yield ("SETRANGE", keys.nodes(x.id), str(start * _NODE_BYTES), data)
+    if changes.results:
+        yield ("HSET", keys.results(x.id), *_flat(changes.results.items()))
+    yield from _index_ops(keys, changes)
+    for entry_id, entry in changes.history:
+        columns = history_fields(
+            entry.ts, entry.kind, node=entry.node, attempt=entry.attempt, status=entry.status, data=entry.data
+        )
+        yield ("XADD", keys.history(x.id), entry_id, *columns)
+
+
+def _index_ops(keys: PartitionKeys, changes: _Changes) -> Iterator[Op]:
+    x, before, after = changes.execution, changes.before, changes.after
+    if after is None or before is after:
+        return
+    created = str(x.created_at)
+    if before is None:
+        yield ("ZADD", keys.index("all"), created, x.id)
+        yield ("ZADD", keys.index(f"n:{x.name}"), created, x.id)
+        for label, value in sorted(x.labels.items()):
+            yield ("ZADD", keys.index(f"l:{label}={value}"), created, x.id)
+    else:
+        yield ("ZREM", keys.index(f"s:{before}"), x.id)
+    yield ("ZADD", keys.index(f"s:{after}"), created, x.id)
+
+
+def _flight_ops(keys: PartitionKeys, batch: _Batch) -> Iterator[Op]:
+    if batch.ended:
+        for key in (keys.in_flight, keys.sent, keys.messages, keys.claims):
+            yield ("HDEL", key, *batch.ended)
+        for queue in dict.fromkeys(batch.ended.values()):
+            yield ("ZREM", keys.outbox(queue), *(token for token, its in batch.ended.items() if its == queue))
+    if batch.queues:
+        yield ("SADD", keys.queues, *batch.queues)
+    entries = list(batch.dispatched.values())
+    if not entries:
+        return
+    yield ("HSET", keys.in_flight, *_flat((e.token, str(e.message.queued_at)) for e in entries))
+    yield ("HSET", keys.messages, *_flat((e.token, encode(e.message)) for e in entries))
+    for queue in dict.fromkeys(e.queue for e in entries):
+        yield ("ZADD", keys.outbox(queue), *_flat((outbox_score(e), e.token) for e in entries if e.queue == queue))
+
+
+def outbox_score(entry: Dispatch) -> str:
+    """Where an attempt stands in its outbox: higher priority first, then the order of dispatch."""
+    return str((_HIGHEST_PRIORITY - entry.priority) * _PRIORITY + entry.seq)
+
+
+def _timer_ops(keys: PartitionKeys, timers: Mapping[str, int | None]) -> Iterator[Op]:
+    if cleared := [member for member, due in timers.items() if due is None]:
+        yield ("ZREM", keys.timers, *cleared)
+    if due := [(str(due), member) for member, due in timers.items() if due is not None]:
+        yield ("ZADD", keys.timers, *_flat(due))
+
+
+def _flat(pairs: Iterable[tuple[str, str | bytes]]) -> Iterator[str | bytes]:
+    for first, second in pairs:
+        yield first
+        yield second
+
+
+def _runs(cells: Mapping[int, Cell]) -> Iterator[tuple[int, bytes]]:
+    """Changed cells as `(first index, bytes)`, neighbours together."""
+    start, last, data = -1, -2, bytearray()
+    for index in sorted(cells):
+        if index != last + 1:
+            if data:
+                yield start, bytes(data)
+            start, data = index, bytearray()
+        data += pack_node(*cells[index])
+        last = index
+    if data:
+        yield start, bytes(data)
+
+
+def result_fields(plan: Plan | None, fields: Mapping[str, bytes], cells: bytes) -> list[str]:
+    """The fields of `{p}:r:<id>` that `load` needs."""
+    if plan is None or stored.decode({"status": fields["status"]})["status"] is not ExecutionStatus.RUNNING:
+        return []
+    wanted = []
+    for index, (status, *_) in enumerate(unpack_nodes(cells, len(plan.nodes))):
+        node = plan.nodes[index].id
+        if status in _LIVE:
+            wanted += ["a:" + node, "i:" + node]
+        elif status is NodeStatus.COMPLETED and index in plan.needed_outputs:
+            wanted.append("o:" + node)
+        elif status is NodeStatus.FAILED and index in plan.needed_outputs:
+            wanted.append("a:" + node)
+    return wanted
+
+
+def load(
+    execution_id: str,
+    plan: Plan | None,
+    fields: Mapping[str, bytes],
+    cells: bytes,
+    results: Mapping[str, bytes],
+) -> Execution:
+    """The state that was written. Raises KeyError when a field that every execution has is missing."""
+    x = Execution(id=execution_id, plan=plan, **stored.decode(fields))
+    if plan is not None:
+        x.set_cells([Cell(*cell) for cell in unpack_nodes(cells, len(plan.nodes))])
+    if x.status.is_terminal or plan is None:
+        x.forget()
+        return x
+    for index, cell in enumerate(x.cells):
+        if cell.status.is_terminal:
+            x.count_end(index)
+            if index in plan.needed_outputs:
+                _load_end(x, index, results)
+        elif cell.status in _LIVE:
+            _load_live(x, index, results)
+    x.waiting.sort()
+    return x
+
+
+def _load_end(x: Execution, index: int, results: Mapping[str, bytes]) -> None:
+    node, status = x.node(index).id, x.cells[index].status
+    if status is NodeStatus.COMPLETED and "o:" + node in results:
+        x.outputs[index] = results["o:" + node]
+    elif status is NodeStatus.FAILED:
+        last = unpack_attempts(results.get("a:" + node))[-1]
+        if last.error is not None:
+            error = last.error
+            x.errors[index] = Failure(type=error.type, message=error.message, node=node, attempt=last.attempt)
+
+
+def _load_live(x: Execution, index: int, results: Mapping[str, bytes]) -> None:
+    node, status = x.node(index), x.cells[index].status
+    if attempts := unpack_attempts(results.get("a:" + node.id)):
+        x.attempts[index] = attempts
+    if "i:" + node.id in results:
+        x.inputs[index] = results["i:" + node.id]
+    if status is NodeStatus.WAITING:
+        x.waiting.append((-node.priority, index))

@@ -1,0 +1,54 @@
+"""What an owner holds in memory of one leased partition. All of it can be thrown away: Redis and the log have it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from wf_core.store.keys import PartitionKeys
+from wf_orchestrator.machine.state import PartitionState
+from wf_orchestrator.outbox import Outbox
+from wf_orchestrator.positions import Sent
+from wf_orchestrator.timers import Timers
+from wf_orchestrator.watch import Watch
+
+
+@dataclass(slots=True, eq=False)
+class Partition:
+    """One leased partition. `lock` is held while a batch is folded and written, and while the lease is renewed."""
+
+    number: int
+    keys: PartitionKeys
+    nonce: str
+    incarnation: str
+    """Of the log that `offset` belongs to."""
+    generation: int
+    offset: int
+    """The next record to fold; the one that Redis stores, unless an APPLY is under way."""
+    catch_up: int
+    """The log's end as of the lease: from there on the partition is live."""
+    state: PartitionState
+    live: bool = False
+    """Redis knows that this owner has caught up: claims are answered, the outbox is sent."""
+    closed: bool = False
+    """Let go: whoever still holds this object stops."""
+    outbox: Outbox = field(default_factory=Outbox)
+    timers: Timers = field(default_factory=Timers)
+    watch: Watch = field(default_factory=Watch)
+    sent: dict[str, Sent] = field(default_factory=dict)
+    """Tokens in flight whose message was sent."""
+    documents: set[str] = field(default_factory=set)
+    """Hashes of documents that Redis holds whole for this partition."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    flushing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that was in the log at the lease is folded."""
+        return self.offset >= self.catch_up
+
+    def close(self) -> None:
+        """Marks the partition as let go and wakes its outbox task, which ends."""
+        self.closed = True
+        self.live = False
+        self.outbox.wake.set()

@@ -1,0 +1,1 @@
+"""Retry and scheduling policies: pure, found by entry point, named in documents."""

@@ -1,0 +1,95 @@
+"""What a new owner checks before it reads on: whether the log is still the one that the offset belongs to."""
+
+from __future__ import annotations
+
+import structlog
+
+from wf_core.broker import topics
+from wf_core.broker.open import ensure_installation, read_incarnation
+from wf_core.broker.protocol import LogUnavailableError, OffsetOutOfRangeError, TopicPartition
+from wf_core.store.keys import PartitionKeys
+from wf_core.store.scripts import Lease
+from wf_orchestrator.context import Context, PartitionLostError
+
+log = structlog.get_logger(__name__)
+
+
+class Doubts:
+    """Findings that move an offset are believed only when they are made twice: a new log leader may lag at first."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[str, int, int]] = {}
+
+    def confirmed(self, partition: int, finding: tuple[str, int, int]) -> bool:
+        """Whether the same was found the last time."""
+        if self._found.get(partition) == finding:
+            del self._found[partition]
+            return True
+        self._found[partition] = finding
+        return False
+
+    def settle(self, partition: int) -> None:
+        """The partition is fine."""
+        self._found.pop(partition, None)
+
+
+async def settle_offset(  # noqa: PLR0913 - the facts of one lease
+    context: Context, doubts: Doubts, keys: PartitionKeys, number: int, lease: Lease, end: int
+) -> Lease:
+    """The lease with an offset that fits the log, whose end is `end`.
+
+    Another incarnation: the log was lost whole, and is read from its beginning. An offset beyond the end: the log lost
+    its tail, and is read from its end. Both are written with REBASE. Raises PartitionLostError when fenced, and while
+    a lost tail was found only once.
+    """
+    if lease.incarnation != context.incarnation:
+        if lease.incarnation:
+            log.error(
+                "the log is another one than before: it was lost whole; reading from its beginning",
+                partition=number,
+                was=lease.incarnation,
+                incarnation=context.incarnation,
+                offset=lease.offset,
+            )
+            context.counters.inc("log_lost_total")
+        return await _rebase(context, keys, lease, 0)
+    if lease.offset <= end:
+        doubts.settle(number)
+        return lease
+    await look_at_incarnation(context)
+    if lease.incarnation != context.incarnation or not doubts.confirmed(number, (lease.incarnation, lease.offset, end)):
+        raise PartitionLostError(f"the log ends at {end}, before offset {lease.offset}: looking again")
+    log.error(
+        "the log lost its tail: records that were folded are gone from it; reading from its end",
+        partition=number,
+        offset=lease.offset,
+        end=end,
+    )
+    context.counters.inc("log_tail_lost_total")
+    return await _rebase(context, keys, lease, end)
+
+
+async def _rebase(context: Context, keys: PartitionKeys, lease: Lease, offset: int) -> Lease:
+    """REBASE, then LEASE again with the same nonce for what it changed (the generation)."""
+    if await context.scripts.rebase(keys, lease.nonce, context.incarnation, offset):
+        renewed = await context.scripts.lease(keys, lease.nonce, context.lease_ms)
+        if renewed is not None:
+            return renewed
+    raise PartitionLostError("fenced while the offset was moved")
+
+
+async def look_at_incarnation(context: Context) -> None:
+    """Reads the log's identity again; a log that lost it gets a new one. Step of every 5 s, and of every doubt.
+
+    Partitions that were leased under another incarnation are let go by the next `Ownership.beat`.
+    """
+    try:
+        is_empty = await context.log.end(TopicPartition(topics.meta(context.namespace), 0)) == 0
+        found = "" if is_empty else await read_incarnation(context.log, context.settings)
+    except (LogUnavailableError, OffsetOutOfRangeError):  # its topic may be gone
+        found = ""
+    if not found:
+        found = (await ensure_installation(context.log, context.scripts, context.settings)).incarnation
+    if found != context.incarnation:
+        log.error("the log has another incarnation", was=context.incarnation, incarnation=found)
+        context.incarnation = found

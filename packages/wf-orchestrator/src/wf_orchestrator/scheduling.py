@@ -1,0 +1,54 @@
+"""Asks an execution's scheduling policy in which order its ready nodes are sent."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from wf_core.errors import PluginError
+from wf_core.policies import ReadyNode
+from wf_orchestrator.machine.effects import Dispatch, Outcome
+from wf_orchestrator.machine.state import Execution
+from wf_orchestrator.policy_book import PolicyBook
+
+log = structlog.get_logger(__name__)
+
+
+def arrange(policies: PolicyBook, executions: Mapping[str, Execution], outcomes: Sequence[Outcome]) -> None:
+    """Hands the places in the outbox that an execution's nodes got out again, in the order of its policy.
+
+    The places (priority, sequence) stay what they are, so between executions nothing changes. The order is no part of
+    the state: a policy that is missing or wrong is logged and changes nothing.
+    """
+    found: defaultdict[str, list[tuple[Outcome, int, Dispatch]]] = defaultdict(list)
+    for outcome in outcomes:
+        for i, effect in enumerate(outcome.effects):
+            if isinstance(effect, Dispatch):
+                found[effect.message.execution].append((outcome, i, effect))
+    for execution_id, dispatched in found.items():
+        plan = executions[execution_id].plan
+        if len(dispatched) > 1 and plan is not None:
+            _arrange(policies, plan.scheduling, execution_id, dispatched)
+
+
+def _arrange(
+    policies: PolicyBook, name: str, execution_id: str, dispatched: Sequence[tuple[Outcome, int, Dispatch]]
+) -> None:
+    ready = [d.ready for _, _, d in dispatched]
+    try:
+        ordered = list(policies.scheduling(name).order(ready))
+        if len(ordered) != len(ready) or set(ordered) != set(ready):
+            raise PluginError("it did not return exactly the nodes that it was given")  # noqa: TRY301 - as if it raised
+    except Exception as error:  # noqa: BLE001 - a policy may raise anything
+        reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+        log.error("scheduling policy ignored", policy=name, execution=execution_id, error=reason)
+        return
+    rank: dict[ReadyNode, int] = {node: i for i, node in enumerate(ordered)}
+    wanted = sorted(dispatched, key=lambda one: (rank[one[2].ready], one[2].seq))
+    places = sorted(((d.priority, d.seq) for _, _, d in dispatched), key=lambda place: (-place[0], place[1]))
+    for (outcome, i, dispatch), (priority, seq) in zip(wanted, places, strict=True):
+        if (dispatch.priority, dispatch.seq) != (priority, seq):
+            outcome.effects[i] = dataclasses.replace(dispatch, priority=priority, seq=seq)

@@ -1,0 +1,140 @@
+"""The tasks of a running orchestrator: what is repeated, how often, and what happens when a step fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from wf_orchestrator import outbox, recovery, sweeps, timers, trimming
+from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError, every, gather_bounded
+from wf_orchestrator.crew import Crew
+from wf_orchestrator.loop import Loop
+from wf_orchestrator.outbox import Sender
+from wf_orchestrator.ownership import Ownership
+from wf_orchestrator.partition import Partition
+
+BALANCE, TIMERS, SWEEPS, RESCAN, INCARNATION, RARELY = 0.25, 0.05, 2.0, 3.0, 5.0, 60.0
+"""Seconds between two steps."""
+BEATS_PER_LEASE = 2.5
+"""How often a lease is renewed before it would run out: each second, as it lasts 2.5 s."""
+SWEEPS_PER_DEATH = 5
+"""How often claims are looked at within a death time: every half second, as it is 2.5 s."""
+ENDS_EVERY = 5
+"""How often the orphan sweep asks the log for the ends of task partitions: every so many times."""
+DRAIN_SECONDS = 5.0
+AT_ONCE = 8
+"""Partitions that a step visits at once."""
+
+Step = Callable[[Partition], Awaitable[object]]
+
+
+class Work:
+    """Everything that runs besides the caller. A step that fails, other than for a server that is away, ends it all."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._sender = Sender(context)
+        self.ownership = Ownership(context, self._begin_outbox)
+        self._loop = Loop(context, self.ownership)
+        self._crew = Crew()
+        self._sweeps = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set, then lets go of every partition between two batches."""
+        self._begin()
+        try:
+            await self._crew.watch(stop)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await self.ownership.leave()
+        finally:
+            await self._crew.end()
+            await self._loop.close()
+
+    def _begin(self) -> None:
+        context, crew = self._context, self._crew
+        crew.spawn(self._loop.run(), "loop")
+        crew.spawn(every(context, context.settings.lease_seconds / BEATS_PER_LEASE, self.ownership.beat), "beat")
+        crew.spawn(self._balance(), "balance")
+        for name, seconds, step in (
+            ("timers", TIMERS, self.fire_timers),
+            ("dead", context.settings.death_seconds / SWEEPS_PER_DEATH, self.sweep_dead),
+            ("timers again", context.settings.death_seconds / SWEEPS_PER_DEATH, self.refresh_timers),
+            ("sweeps", SWEEPS, self.sweep),
+            ("rescan", RESCAN, self.rescan),
+            ("incarnation", INCARNATION, self.look_at_incarnation),
+            ("rarely", RARELY, self.tidy),
+        ):
+            crew.spawn(every(context, seconds, step), name)
+
+    async def fire_timers(self) -> None:
+        """What is due becomes a record."""
+        now_ms = self._context.clock.now_ms()
+        due = [p for p in self.ownership.partitions.values() if p.live and p.timers.waits(now_ms)]
+        if due:
+            await self._each(lambda partition: timers.fire(self._context, partition), due)
+
+    async def refresh_timers(self) -> None:
+        """Timers that come into reach are read."""
+        await self._each(lambda partition: timers.refresh(self._context, partition))
+
+    async def sweep_dead(self) -> None:
+        """Attempts whose worker is silent are lost."""
+        await sweeps.dead(self._context, list(self.ownership.partitions.values()))
+
+    async def sweep(self) -> None:
+        """Messages that were passed, and commands that never reached the log."""
+        self._sweeps += 1
+        ends = self._sweeps % ENDS_EVERY == 0
+        await self._each(lambda partition: sweeps.orphans(self._context, partition, look_at_ends=ends))
+        await self._each(lambda partition: sweeps.accepted(self._context, partition))
+
+    async def rescan(self) -> None:
+        """Outbox entries that a roll-back of Redis brought back."""
+        await self._each(lambda partition: outbox.rescan(self._context, partition))
+
+    async def look_at_incarnation(self) -> None:
+        """Whether the log is still the same."""
+        await recovery.look_at_incarnation(self._context)
+
+    async def tidy(self) -> None:
+        """What only grows is cut."""
+        await self._each(lambda partition: sweeps.prune(self._context, partition))
+        await self._each(lambda partition: trimming.trim(self._context, partition))
+
+    async def run_outbox(self, partition: Partition) -> None:
+        """Sends what the partition's outbox holds, until the partition is let go."""
+        delay = 0.0
+        while not partition.closed:
+            partition.outbox.wake.clear()
+            try:
+                more = await outbox.flush(self._context, self._sender, partition)
+                delay = 0.0
+            except PartitionLostError as error:
+                self.ownership.drop(partition, str(error))
+                return
+            except TRANSIENT as error:
+                self._context.health.failed(error)
+                delay = min(2.0, max(0.1, 2 * delay))
+                await self._context.sleep(delay)
+                continue
+            if not more:
+                await partition.outbox.wake.wait()
+
+    async def _balance(self) -> None:
+        await self.ownership.counted.wait()
+        await every(self._context, BALANCE, self.ownership.balance)
+
+    async def _each(self, step: Step, partitions: list[Partition] | None = None) -> None:
+        async def one(partition: Partition) -> None:
+            try:
+                await step(partition)
+            except PartitionLostError as error:
+                self.ownership.drop(partition, str(error))
+
+        chosen = list(self.ownership.partitions.values()) if partitions is None else partitions
+        await gather_bounded(AT_ONCE, [one(partition) for partition in chosen])
+
+    def _begin_outbox(self, partition: Partition) -> None:
+        self._crew.spawn(self.run_outbox(partition), f"outbox {partition.number}")

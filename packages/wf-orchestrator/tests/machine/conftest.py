@@ -1,0 +1,299 @@
+"""A world for the machine: it sends events, keeps a pure stand-in of the partition's Redis, and checks both."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from wf_core.schema.validation import canonical_bytes, document_hash, parse_document
+
+from wf_core import ids, wire
+from wf_core.plan import Plan, load_plan
+from wf_core.states import ExecutionStatus, NodeStatus
+from wf_core.store import ops as operations
+from wf_core.store.keys import PartitionKeys
+from wf_orchestrator.machine.decide import decide
+from wf_orchestrator.machine.effects import Dispatch, Outcome
+from wf_orchestrator.machine.snapshot import load, result_fields, to_ops
+from wf_orchestrator.machine.state import Execution, PartitionState
+
+KEYS = PartitionKeys.of("wf", 0)
+EXECUTION_ID = ids.derived_execution_id("a key", 1)
+
+
+class Store:
+    """What APPLY's operations do to Redis."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, Any] = {}
+
+    def apply(self, ops: list[operations.Op]) -> None:
+        """Runs what APPLY would run, through the same checks."""
+        for command, key, *arguments in operations.split(ops):
+            name = str(key)
+            getattr(self, str(command).lower())(name, *arguments)
+            if not self.keys[name]:
+                del self.keys[name]
+
+    def hset(self, key: str, *pairs: Any) -> None:
+        self.keys.setdefault(key, {}).update(
+            {
+                name: value.encode() if isinstance(value, str) else value
+                for name, value in zip(*[iter(pairs)] * 2, strict=True)
+            }
+        )
+
+    def hdel(self, key: str, *names: str) -> None:
+        self._drop(key, names)
+
+    def zrem(self, key: str, *members: str) -> None:
+        self._drop(key, members)
+
+    def _drop(self, key: str, names: tuple[str, ...]) -> None:
+        held = self.keys.setdefault(key, {})
+        for name in names:
+            held.pop(name, None)
+
+    def zadd(self, key: str, *pairs: str) -> None:
+        scored = zip(*[iter(pairs)] * 2, strict=True)
+        self.keys.setdefault(key, {}).update({member: int(score) for score, member in scored})
+
+    def sadd(self, key: str, *members: str) -> None:
+        self.keys.setdefault(key, set()).update(members)
+
+    def setrange(self, key: str, offset: str, data: bytes) -> None:
+        held = self.keys.setdefault(key, bytearray())
+        held.extend(bytes(max(0, int(offset) + len(data) - len(held))))
+        held[int(offset) : int(offset) + len(data)] = data
+
+    def xadd(self, key: str, entry_id: str, *pairs: Any) -> None:
+        stream = self.keys.setdefault(key, [])
+        place = tuple(int(part) for part in entry_id.split("-"))
+        assert not stream or place > stream[-1][0], f"{entry_id} is not above {stream[-1][0]}"
+        stream.append((place, dict(zip(*[iter(pairs)] * 2, strict=True))))
+
+    def get(self, key: str) -> Any:
+        """The value at a key, {} when there is none."""
+        return self.keys.get(key, {})
+
+    def load(self, execution_id: str, plan: Plan) -> Execution | None:
+        """Loads an execution as the shell does."""
+        fields = self.get(KEYS.execution(execution_id))
+        if not fields:
+            return None
+        cells = bytes(self.get(KEYS.nodes(execution_id)) or b"")
+        results = self.get(KEYS.results(execution_id))
+        wanted = {name: results[name] for name in result_fields(plan, fields, cells) if name in results}
+        return load(execution_id, plan, fields, cells, wanted)
+
+
+def compiled(document: dict[str, Any]) -> Plan:
+    """The plan of a document, by way of its canonical bytes as in the log."""
+    canonical = canonical_bytes(parse_document({"name": "test", **document}))
+    return load_plan(canonical, document_hash(canonical))
+
+
+class World:
+    """One execution of a document, driven by hand."""
+
+    def __init__(
+        self, document: dict[str, Any] | Plan, *, settings: wire.FrozenSettings | None = None, check: bool = True
+    ) -> None:
+        self.plan = document if isinstance(document, Plan) else compiled(document)
+        self.settings = settings or wire.FrozenSettings()
+        self.check = check
+        self.partition = PartitionState()
+        self.x: Execution | None = None
+        self.now = 1_000_000
+        self.log: list[wire.Event] = []
+        self.store = Store()
+        self.last = Outcome(0)
+        self.dispatched: list[str] = []
+
+    keys = KEYS
+
+    # -- events
+
+    def send(self, event: wire.Event) -> Outcome:
+        """Folds one event, writes its outcome, and checks that what was written is what is known."""
+        self.last = decide(self.partition, self.x, event, len(self.log), self.plan)
+        self.log.append(event)
+        self.x = self.last.execution
+        self.dispatched += [effect.token for effect in self.last.effects if isinstance(effect, Dispatch)]
+        assert not self.last.crash, self.last.crash
+        if self.check:
+            self.store.apply(to_ops(KEYS, [self.last]))
+            self.verify()
+        return self.last
+
+    def record(self, kind: type[Any], **values: Any) -> Any:
+        """A record about this execution, a little later than the one before."""
+        self.now += 10
+        return kind(**{"execution": EXECUTION_ID, "ts": self.now, "source": "test", **values})
+
+    def create(self, value: Any = None) -> World:
+        self.send(
+            self.record(
+                wire.Created, id="c", document=self.plan.hash, name="test", labels={"team": "a"},
+                input=json.dumps(value or {}).encode(), settings=self.settings,
+            )
+        )  # fmt: skip
+        return self
+
+    def trigger(self, value: Any = None, command: str = "t") -> Outcome:
+        return self.send(
+            self.record(wire.Triggered, id=command, input=None if value is None else json.dumps(value).encode())
+        )
+
+    def start(self, value: Any = None) -> World:
+        self.create(value).trigger()
+        return self
+
+    def cancel(self, reason: str = "", command: str = "k") -> Outcome:
+        return self.send(self.record(wire.Cancelled, id=command, reason=reason))
+
+    def result(self, node: str, attempt: int | None = None, **values: Any) -> wire.Result:
+        times = {"started_at": self.now, "ended_at": self.now + 5}
+        return self.record(
+            wire.Result,
+            node=node,
+            attempt=self.attempt(node) if attempt is None else attempt,
+            worker="w1",
+            package="p 1",
+            **times,
+            **values,
+        )
+
+    def done(self, *nodes: str, output: Any = None) -> Outcome:
+        for node in nodes:
+            self.send(self.result(node, output=json.dumps(output).encode()))
+        return self.last
+
+    def fail(self, node: str, status: str = "FAILED", **error: Any) -> Outcome:
+        """The attempt fails; the node waits for a verdict."""
+        failure = wire.Failure(**{"type": "Oops", "message": "went wrong", **error})
+        return self.send(self.result(node, status=status, error=failure))
+
+    def verdict(self, node: str, delay_ms: int | None) -> Outcome:
+        return self.send(
+            self.record(
+                wire.Decision, node=node, attempt=self.attempt(node), delay_ms=delay_ms, reason="so", policy="test"
+            )
+        )
+
+    def fail_for_good(self, node: str, **error: Any) -> Outcome:
+        self.fail(node, **error)
+        return self.verdict(node, None) if self.status(node) == "RETRYING" else self.last
+
+    def due(self, node: str) -> Outcome:
+        return self.send(self.record(wire.Timer, timer="retry", node=node, attempt=self.attempt(node)))
+
+    def deadline(self) -> Outcome:
+        return self.send(self.record(wire.Timer, timer="deadline"))
+
+    def lose(self, node: str, reason: str = "dead") -> Outcome:
+        return self.send(
+            self.record(wire.Lost, node=node, attempt=self.attempt(node), reason=reason, worker="w1", silent_ms=3200)
+        )
+
+    # -- looking
+
+    @property
+    def execution(self) -> Execution:
+        assert self.x is not None
+        return self.x
+
+    def cell(self, node: str) -> Any:
+        return self.execution.cells[self.plan.index_of[node]]
+
+    def status(self, node: str) -> str:
+        return str(self.cell(node).status)
+
+    def attempt(self, node: str) -> int:
+        return int(self.cell(node).attempt)
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        return {node.id: str(cell.status) for node, cell in zip(self.plan.nodes, self.execution.cells, strict=True)}
+
+    @property
+    def ended(self) -> str:
+        return str(self.execution.status)
+
+    @property
+    def output(self) -> Any:
+        return json.loads(self.execution.output or b"null")
+
+    def params(self, node: str) -> Any:
+        return json.loads(self.store.get(KEYS.results(EXECUTION_ID))["i:" + node])
+
+    def history(self, kind: str = "") -> list[dict[str, Any]]:
+        stream = self.store.get(KEYS.history(EXECUTION_ID)) or []
+        return [entry for _, entry in stream if not kind or entry["kind"] == kind]
+
+    def timers(self) -> dict[str, int]:
+        return dict(self.store.get(KEYS.timers))
+
+    def attempts(self, node: str) -> list[dict[str, Any]]:
+        return msgspec.msgpack.decode(self.store.get(KEYS.results(EXECUTION_ID)).get("a:" + node, b"\x90"))
+
+    # -- invariants
+
+    def verify(self) -> None:
+        """What was written gives back the state, and every derived fact agrees with the cells."""
+        x = self.x
+        if x is None:
+            return
+        x.waiting.sort()
+        assert self.store.load(EXECUTION_ID, self.plan) == x
+        counts: dict[NodeStatus, int] = defaultdict(int)
+        for cell in x.cells:
+            counts[cell.status] += 1
+        assert {s: n for s, n in x.counts.items() if n} == counts
+        assert x.left == sum(not cell.status.is_terminal for cell in x.cells)
+        stored = json.loads(self.store.get(KEYS.execution(EXECUTION_ID))["counts"])
+        assert stored == {str(s): n for s, n in counts.items()}
+        self._verify_flight(x)
+        self._verify_index(x)
+        assert set(self.timers()) == self._expected_timers(x)
+        if x.status.is_terminal:
+            assert x.left == 0
+            assert not list(x.live_tokens())
+        if x.status is ExecutionStatus.RUNNING:
+            assert counts[NodeStatus.QUEUED] + counts[NodeStatus.RETRYING], "nothing could ever move it on"
+
+    def _verify_flight(self, x: Execution) -> None:
+        tokens = set(x.live_tokens())
+        assert set(self.store.get(KEYS.in_flight)) == tokens == set(self.store.get(KEYS.messages))
+        queues = self.store.get(KEYS.queues) or set()
+        assert {token for queue in queues for token in self.store.get(KEYS.outbox(queue))} == tokens
+        most = self.plan.max_parallel
+        assert most is None or len(tokens) <= most
+        assert len(set(self.dispatched)) == len(self.dispatched), "a token was used twice"
+
+    def _verify_index(self, x: Execution) -> None:
+        for words in ("all", f"s:{x.status}", "n:test", "l:team=a"):
+            assert self.store.get(KEYS.index(words)) == {x.id: x.created_at}
+        others = (status for status in ExecutionStatus if status is not x.status)
+        assert not any(self.store.get(KEYS.index(f"s:{status}")) for status in others)
+
+    def _expected_timers(self, x: Execution) -> set[str]:
+        expected = set()
+        if x.status is ExecutionStatus.RUNNING and self.plan.timeout_ms is not None:
+            expected.add(f"deadline|{x.id}//0")
+        for index, cell in enumerate(x.cells):
+            if cell.status is NodeStatus.RETRYING:
+                expected.add(f"{'decide' if x.is_undecided(index) else 'retry'}|{x.token(index)}")
+            if cell.status is NodeStatus.QUEUED and not x.is_wanted(index):
+                expected.add(f"withdraw|{x.token(index)}")
+        return expected
+
+
+@pytest.fixture(scope="session")
+def world() -> Callable[..., World]:
+    """Makes a world from a document without its name."""
+    return World
