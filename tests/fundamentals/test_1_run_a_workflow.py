@@ -16,7 +16,7 @@ HELLO: dict[str, Any] = {
 
 
 async def test_submit_trigger_look_and_fetch_results(engine):
-    """POST /workflow gives a PENDING execution; triggering makes it RUNNING; in the end it is COMPLETED with results."""
+    """POST /workflow gives a PENDING execution, triggering makes it RUNNING; in the end it is COMPLETED."""
     created = await engine.client.post("/workflow", json=HELLO)
     assert created.status_code == 201
     execution_id = created.json()["execution_id"]
@@ -38,7 +38,7 @@ async def test_submit_trigger_look_and_fetch_results(engine):
 
 async def test_input_comes_with_the_submission_or_with_the_trigger(engine):
     """The envelope carries input; the trigger's input replaces it; wrong input is refused and changes nothing."""
-    assert (await engine.run(HELLO, input={"who": "you"}))["output"] == "hello you"
+    assert (await engine.run(HELLO, input={"who": "you"}))["output"] == "hello you!"
     created = (await engine.client.post("/workflow", json={"workflow": HELLO, "input": {"who": "you"}})).json()
     path = f"/workflow/trigger/{created['execution_id']}"
     refused = await engine.client.post(path, json={"input": {"who": 1}})
@@ -46,7 +46,7 @@ async def test_input_comes_with_the_submission_or_with_the_trigger(engine):
     assert refused.json()["errors"][0]["pointer"] == "/input/who"
     assert (await engine.client.post(path, json={"input": {"who": "all"}})).status_code == 200
     view = await engine.until("ended", f"/workflows/{created['execution_id']}", lambda v: v["ended_at"])
-    assert view["output"] == "hello all"
+    assert view["output"] == "hello all!"
 
 
 async def test_a_yaml_document_is_the_same_document(engine):
@@ -77,7 +77,7 @@ async def test_it_is_listed_and_its_history_told(engine):
         page = await engine.get("/workflows", **params)
         assert [item["execution_id"] for item in page["items"]] == [view["execution_id"]]
     events = (await engine.get(f"/workflows/{view['execution_id']}/events", limit=100))["items"]
-    assert [e["kind"] for e in events][:2] == ["created", "triggered"]
+    assert [e["kind"] for e in events][:2] == ["execution.created", "execution.triggered"]
     assert events[-1]["status"] == "COMPLETED"
     assert [e["seq"] for e in events] == sorted((e["seq"] for e in events), key=lambda s: tuple(map(int, s.split("-"))))
 

@@ -80,10 +80,10 @@ async def test_on_error_continue_counts_as_success(engine):
     """The node ends FAILED, its output is null, the execution completes."""
     nodes = {
         "bad": node("core.fail", retry={"max_retries": 0}, on_error="continue"),
-        "next": node("core.echo", value='${{ nodes.bad.status + " " + string(nodes.bad.output == null) }}'),
+        "next": node("core.echo", value='${{ nodes.bad.status + (nodes.bad.output == null ? " null" : "") }}'),
     }
     view = await engine.run({"name": "continues", "nodes": nodes, "output": "${{ nodes.next.output }}"})
-    assert (view["status"], view["output"]) == ("COMPLETED", "FAILED true")
+    assert (view["status"], view["output"]) == ("COMPLETED", "FAILED null")
 
 
 async def test_on_failure_continue_runs_everything_that_still_can(engine):
@@ -132,18 +132,19 @@ async def test_a_document_timeout_cancels_what_runs(engine):
 async def test_cancel_ends_every_node_at_once_and_reaches_running_code(engine, tmp_path):
     """A cancelled execution stays cancelled; the running command is ended; cancelling twice gives the same answer."""
     marker = tmp_path / "marker"
-    command = f"trap 'echo ended > {marker}; exit 1' TERM; sleep 60 & wait"
+    command = f"trap 'echo ended > {marker}.ended; exit 1' TERM; echo begun > {marker}; sleep 60 & wait"
     nodes = {"run": {"task": "shell.run", "params": {"command": command}}, "after": node("core.noop", "run")}
     execution_id = await engine.submit({"name": "cancelled", "nodes": nodes})
     path = f"/workflows/{execution_id}"
-    await engine.until("running", path, lambda v: v["nodes"]["run"]["status"] == "RUNNING")
+    view = await engine.until("running", path, lambda _: marker.exists())
+    assert view["nodes"]["run"]["status"] == "RUNNING"
     answers = [await engine.client.post(f"{path}/cancel", json={"reason": "enough"}) for _ in range(2)]
     assert [a.status_code for a in answers] == [200, 200]
     assert answers[0].json() == answers[1].json()
     view = await engine.get(path)
     assert view["status"] == "CANCELLED"
     assert view["counts"] == {"CANCELLED": 2}
-    await engine.until("ended", path, lambda _: marker.exists())
+    await engine.until("ended", path, lambda _: marker.with_name("marker.ended").exists())
     trigger = await engine.client.post(f"/workflow/trigger/{execution_id}")
     assert trigger.status_code == 409
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 
@@ -120,7 +118,5 @@ async def test_an_idempotency_key_makes_a_repeated_post_harmless(engine):
 
 async def test_an_unknown_task_may_be_allowed(engine):
     """`?allow_unknown=true` accepts a task that no live worker knows yet; it waits."""
-    answer = await engine.client.post(
-        "/workflow?allow_unknown=true", content=json.dumps(document(a={"task": "later.task"}))
-    )
+    answer = await engine.client.post("/workflow?allow_unknown=true", json=document(a={"task": "later.task"}))
     assert answer.status_code == 201

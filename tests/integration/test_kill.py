@@ -94,15 +94,15 @@ async def test_200_workflows_complete_although_a_worker_and_an_orchestrator_are_
 async def _check_history(client: httpx.AsyncClient, execution_id: str, document: dict[str, Any]) -> int:
     """Each node has one terminal transition; the number of attempts that were lost to the platform."""
     completed: Counter[str] = Counter()
-    after = ""
+    position: dict[str, str] = {}
     while True:
-        page = (await client.get(f"/workflows/{execution_id}/events", params={"after": after, "limit": 500})).json()
+        page = (await client.get(f"/workflows/{execution_id}/events", params={"limit": 500, **position})).json()
         for event in page["items"]:
             if event["node"] and event["status"] == "COMPLETED":
                 completed[event["node"]] += 1
         if not page["next_cursor"]:
             break
-        after = page["next_cursor"]
+        position = {"after": page["next_cursor"]}
     assert completed == dict.fromkeys(document["nodes"], 1)
     lost = 0
     for item in (await client.get(f"/workflows/{execution_id}/nodes")).json()["items"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wf_api.problems import of_document, unavailable
 from wf_core.broker import topics
@@ -83,3 +83,10 @@ async def deliver(context: ApiContext, execution_id: str, records: tuple[bytes, 
         raise unavailable(detail, execution_id=execution_id) from error
     applied = wait and await context.positions.passed(partition, offsets[-1], APPLY_SECONDS)
     return Delivery(f"{partition}:{offsets[-1]}", applied)
+
+
+def pending(delivery: Delivery | None) -> dict[str, Any]:
+    """The members that an answer has only while its command is in the log but not applied."""
+    if delivery is None or delivery.applied:
+        return {}
+    return {"applied": False, "position": delivery.position}

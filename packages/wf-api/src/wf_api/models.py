@@ -48,24 +48,20 @@ class FailureModel(Shape):
     traceback: str | None = None
 
 
-class CreatedModel(Shape):
-    """An execution was created. `output` and `error` are set when `?wait` saw its end."""
+class CommandModel(BaseModel):
+    """A command was accepted. `applied` and `position` are there only while no orchestrator has applied it."""
 
     execution_id: str
     status: ExecutionStatus
-    applied: bool = Field(description="whether the next read shows it as an orchestrator sees it")
-    position: str | None = Field(None, description="partition:offset in the log, while it is not applied")
+    applied: Literal[False] = Field(False, description="the next read may not show it yet")
+    position: str = Field("", description="partition:offset in the log")
+
+
+class CreatedModel(CommandModel):
+    """An execution was created. `output` and `error` are there when `?wait` saw its end."""
+
     output: Any = None
     error: FailureModel | None = None
-
-
-class CommandModel(Shape):
-    """A command was accepted."""
-
-    execution_id: str
-    status: ExecutionStatus
-    applied: bool
-    position: str | None = None
 
 
 class NodeSummaryModel(Shape):

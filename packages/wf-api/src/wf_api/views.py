@@ -19,8 +19,6 @@ async def execution_end(context: ApiContext, execution_id: str) -> dict[str, Any
     return {
         "execution_id": execution_id,
         "status": view.status,
-        "applied": True,
-        "position": None,
         "output": view.output,
         "error": view.error,
     }

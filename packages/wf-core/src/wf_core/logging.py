@@ -16,7 +16,7 @@ _tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.Except
 
 
 def configure(settings: Settings, service: str) -> None:
-    """Sends our logs and those of the libraries to stderr in one format. Called once by a process, never by a library."""
+    """Sends our logs and those of libraries to stderr in one format. Called once by a process, never by a library."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
 from wf_core.durations import parse_duration_ms
 from wf_core.errors import PluginError, Problem, WfError
@@ -41,10 +41,17 @@ class ParametersError(WfError):
 class TaskLogger(Protocol):
     """The part of a logger that tasks use; lines carry the execution, node and attempt."""
 
-    def debug(self, event: str, **fields: Any) -> Any: ...
-    def info(self, event: str, **fields: Any) -> Any: ...
-    def warning(self, event: str, **fields: Any) -> Any: ...
-    def error(self, event: str, **fields: Any) -> Any: ...
+    def debug(self, event: str, **fields: Any) -> Any:
+        """Logs a detail."""
+
+    def info(self, event: str, **fields: Any) -> Any:
+        """Logs a step."""
+
+    def warning(self, event: str, **fields: Any) -> Any:
+        """Logs what someone should look at."""
+
+    def error(self, event: str, **fields: Any) -> Any:
+        """Logs a failure."""
 
 
 class TaskContext(Protocol):
@@ -91,9 +98,17 @@ class Task:
         """Calls the function itself, for tests."""
         return self.function(*args, **kwargs)
 
+    @property
+    def doc(self) -> str:
+        """The function's docstring, unindented; "" without one."""
+        return inspect.getdoc(self.function) or ""
+
     @cached_property
     def _hints(self) -> dict[str, Any]:
-        return typing.get_type_hints(self.function, include_extras=True)
+        try:
+            return typing.get_type_hints(self.function, include_extras=True)
+        except Exception as error:
+            raise PluginError(f"task {self.name}: its annotations cannot be read: {error}") from error
 
     @cached_property
     def context_parameter(self) -> str | None:
@@ -135,14 +150,20 @@ class Task:
     @cached_property
     def output_adapter(self) -> TypeAdapter[Any]:
         """Turns what the function returned into JSON values."""
-        return TypeAdapter(self._hints.get("return", Any))
+        try:
+            return TypeAdapter(self._hints.get("return", Any))
+        except Exception:  # noqa: BLE001 - a type without a schema is allowed as an output: its value decides
+            return TypeAdapter(Any)
 
     def parameters_schema(self) -> dict[str, Any]:
-        """JSON Schema of the parameters object."""
-        return self.model.model_json_schema(by_alias=True)
+        """JSON Schema of the parameters object. Raises PluginError when the annotations give none."""
+        try:
+            return self.model.model_json_schema(by_alias=True)
+        except PydanticUserError as error:
+            raise PluginError(f"task {self.name}: its annotations give no schema: {error}") from error
 
     def output_schema(self) -> dict[str, Any]:
-        """JSON Schema of the output; `{}` when it can be anything or pydantic knows no schema for it."""
+        """JSON Schema of the output; `{}` when it can be anything or there is no schema for it."""
         try:
             return self.output_adapter.json_schema(mode="serialization")
         except Exception:  # noqa: BLE001 - a type without a schema is allowed as an output

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from wf_api.acceptance import pending
 from wf_api.answers import answer
 from wf_api.body import read_body
 from wf_api.context import ApiContext, Context
@@ -84,13 +85,6 @@ async def _object(request: Request, context: ApiContext, known: tuple[str, ...])
 
 
 def _answer(done: Answer, *, hurry: bool) -> Response:
-    delivery = done.delivery
-    applied = delivery is None or delivery.applied
-    shown = {
-        "execution_id": done.execution_id,
-        "status": done.status,
-        "applied": applied,
-        "position": None if delivery is None or applied else delivery.position,
-    }
+    shown = {"execution_id": done.execution_id, "status": done.status, **pending(done.delivery)}
     headers = {"Preference-Applied": "respond-async"} if hurry else {}
-    return answer(shown, 200 if applied else 202, headers)
+    return answer(shown, 202 if "applied" in shown else 200, headers)

@@ -7,11 +7,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from wf_api.acceptance import pending
 from wf_api.answers import answer
 from wf_api.body import Body, read_body
 from wf_api.bounded import ANSWER_SECONDS
 from wf_api.context import ApiContext, Context
-from wf_api.creation import Creation, create, is_known
+from wf_api.creation import create, is_known
 from wf_api.endings import wait_for_end, wait_seconds
 from wf_api.idempotency import Idempotency
 from wf_api.intake import take
@@ -74,20 +75,8 @@ async def create_workflow(
     if seconds and await wait_for_end(context, creation.execution_id, seconds):
         async with asyncio.timeout(ANSWER_SECONDS):
             return answer(await execution_end(context, creation.execution_id), 201, headers)
-    return answer(_shown(creation), 201, headers)
-
-
-def _shown(creation: Creation) -> dict[str, Any]:
-    delivery = creation.delivery
-    applied = delivery is None or delivery.applied
-    return {
-        "execution_id": creation.execution_id,
-        "status": creation.status,
-        "applied": applied,
-        "position": None if delivery is None or applied else delivery.position,
-        "output": None,
-        "error": None,
-    }
+    shown = {"execution_id": creation.execution_id, "status": creation.status, **pending(creation.delivery)}
+    return answer(shown, 201, headers)
 
 
 @router.post(

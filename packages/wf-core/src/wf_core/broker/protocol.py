@@ -1,4 +1,4 @@
-"""The log: partitioned, ordered, append-only. Both drivers pass the contract suite in `tests/contracts/`.
+"""The log: partitioned, ordered, append-only. Both drivers pass the contract suite in `tests/broker/`.
 
 There are no consumer groups: partitions are leased in Redis, and a reader reads what it is assigned, from where it says.
 """
@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from wf_core.errors import UnavailableError, WfError
+
+
+MAX_RECORD_BYTES = 1_000_000
+"""Longest record that every driver takes; Kafka's own limit with its framing is 1,048,588."""
 
 
 class TopicPartition(NamedTuple):

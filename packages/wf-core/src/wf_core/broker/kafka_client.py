@@ -1,0 +1,121 @@
+"""What the parts of the Kafka driver share: options of aiokafka's clients, and a client replaced when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from wf_core.broker.protocol import LogUnavailableError
+from wf_core.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+REQUEST_SECONDS = 5.0
+"""Longest wait for one answer of a broker."""
+CALL_SECONDS = 2 * REQUEST_SECONDS
+"""Longest wait of a caller: a request and one more try."""
+AWAY = (KafkaError, OSError, TimeoutError)
+"""What aiokafka raises when no broker answers."""
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """Options of every client. Defaults that bite: requests that wait 40 s, metadata that is believed for 5 min."""
+    return {
+        "bootstrap_servers": settings.kafka_bootstrap_servers,
+        "request_timeout_ms": int(REQUEST_SECONDS * 1000),
+        "retry_backoff_ms": 50,
+        "metadata_max_age_ms": 60_000,
+    }
+
+
+def unavailable(settings: Settings, error: BaseException) -> LogUnavailableError:
+    """The error for callers, naming the brokers."""
+    reason = str(error) or type(error).__name__
+    return LogUnavailableError(f"Kafka at {settings.kafka_bootstrap_servers} did not answer: {reason}")
+
+
+class Client(Protocol):
+    """The part of aiokafka's producer and consumer that is the same."""
+
+    async def start(self) -> None:
+        """Connects."""
+
+    async def stop(self) -> None:
+        """Disconnects."""
+
+
+C = TypeVar("C", bound=Client)
+
+
+class Replaceable(Generic[C]):
+    """Makes a client when it is needed and another one after it was retired.
+
+    aiokafka's producer and fetcher die for good on an unexpected error, and a client may hold on to what no longer is.
+    """
+
+    def __init__(self, settings: Settings, make: Callable[[], C]) -> None:
+        self._settings = settings
+        self._make = make
+        self._client: asyncio.Task[C] | None = None
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    async def get(self) -> C:
+        """The connected client. Raises LogUnavailableError when no broker answers.
+
+        A caller that is cancelled does not stop the start: aiokafka would leave a connection open.
+        """
+        if self._client is None:
+            self._client = asyncio.create_task(self._start(), name="start a kafka client")
+        starting = self._client
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await asyncio.shield(starting)
+        except AWAY as error:
+            if starting.done() and self._client is starting:
+                self._client = None
+            raise unavailable(self._settings, error) from error
+
+    def retire(self, client: C) -> None:
+        """Stops `client`, which failed, in the background; the next `get` makes another one."""
+        if self._client is not None and self._client.done() and self._client.result() is client:
+            self._client = None
+            task = asyncio.create_task(_stop(client), name="stop a kafka client")
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
+
+    async def close(self) -> None:
+        """Stops the client and waits for those that were retired."""
+        if self._client is not None:
+            with suppress(*AWAY):
+                self.retire(await self._client)
+            self._client = None
+        if self._stopping:
+            await asyncio.wait(self._stopping)
+
+    async def _start(self) -> C:
+        client = self._make()
+        try:
+            await client.start()
+        except BaseException:
+            await _stop(client)
+            raise
+        return client
+
+
+async def _stop(client: Any) -> None:
+    """Stops for certain: aiokafka's `stop` gives up half-way when a fetch was on its way (it awaits a cancelled task)."""
+    try:
+        async with asyncio.timeout(2 * CALL_SECONDS):
+            await client.stop()
+    except (*AWAY, asyncio.CancelledError) as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        log.debug("a kafka client did not stop by itself", error=f"{type(error).__name__}: {error}")
+        await (client.client if isinstance(client, AIOKafkaProducer) else client._client).close()  # noqa: SLF001 - the consumer shows its connections to nobody

@@ -1,0 +1,235 @@
+"""The log on Redis streams: for `wf dev`, tests and installations with one server.
+
+A partition is a stream whose ids are `<offset>-1`, and a hash with its `start` and `end`. Log and state are one
+append-only file and roll back together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from itertools import islice
+from typing import Any, cast
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
+
+from wf_core.broker.group_commit import Append, GroupCommit, split
+from wf_core.broker.protocol import Batch, LogUnavailableError, OffsetOutOfRangeError, TopicPartition
+from wf_core.errors import SetupError, UnavailableError
+from wf_core.settings import Settings
+from wf_core.store.client import ANSWER_SECONDS, describe, redis_errors, wait_for_redis
+from wf_core.store.keys import InstallationKeys
+
+# An append that was sent again after a lost answer appends twice, which the protocol allows.
+_APPEND = """
+local first = redis.call('HINCRBY', KEYS[2], 'end', #ARGV) - #ARGV
+for i, record in ipairs(ARGV) do
+  redis.call('XADD', KEYS[1], string.format('%.0f-1', first + i - 1), 'r', record)
+end
+return first
+"""
+_TRIM = """
+local bounds = redis.call('HMGET', KEYS[2], 'start', 'end')
+local before = math.min(tonumber(ARGV[1]), tonumber(bounds[2] or '0'))
+if before > tonumber(bounds[1] or '0') then
+  redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f-0', before))
+  redis.call('HSET', KEYS[2], 'start', string.format('%.0f', before))
+end
+"""
+# One script call holds Redis for about a millisecond at these sizes.
+_CHUNK_RECORDS = 500
+_CHUNK_BYTES = 1024 * 1024
+_SECONDS = 2 * ANSWER_SECONDS
+_AWAY = (*redis_errors, ResponseError, TimeoutError)
+
+
+class RedisLog:
+    """Driver `redis` of the group `wf.brokers`."""
+
+    def __init__(self, settings: Settings, redis: Redis) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._keys = InstallationKeys(settings.namespace)
+        self._lane = GroupCommit(self._send)
+
+    async def start(self) -> None:
+        """Waits until Redis answers. Raises LogUnavailableError after `connect_seconds`."""
+        try:
+            await wait_for_redis(self._redis, self._settings)
+        except UnavailableError as error:
+            raise LogUnavailableError(str(error)) from error
+
+    async def close(self) -> None:
+        """Waits for the appends that are on their way; the client stays open."""
+        await self._lane.close()
+
+    async def ensure_topics(self, topics: Mapping[str, int]) -> None:
+        """Notes the number of partitions of new topics. Raises SetupError when a topic has another one."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for topic, partitions in topics.items():
+            pipeline.hsetnx(self._keys.topics, topic, str(partitions))
+            pipeline.hget(self._keys.topics, topic)
+        replies = await self._answer(pipeline.execute())
+        for (topic, partitions), stored in zip(topics.items(), replies[1::2], strict=True):
+            if int(stored) != partitions:
+                raise SetupError(
+                    f"the topic {topic} has {int(stored)} partitions and not {partitions}; the number is fixed when "
+                    "the topic is created: set it as it was, or use another namespace"
+                )
+
+    async def append(self, source: TopicPartition, records: Sequence[bytes], key: bytes | None = None) -> list[int]:
+        """Appends in order and returns the offsets. `key` means nothing here."""
+        return await self._lane.append(source, records, key)
+
+    def reader(self) -> RedisReader:
+        """A new reader with a connection of its own."""
+        return RedisReader(self._redis, self._keys, describe(self._settings))
+
+    async def end(self, source: TopicPartition) -> int:
+        """The offset that the next record will have."""
+        stored = await self._answer(cast("Awaitable[Any]", self._redis.hget(self._keys.log_bounds(*source), "end")))
+        return int(stored or 0)
+
+    async def trim(self, source: TopicPartition, before: int) -> None:
+        """Deletes the records below `before`."""
+        keys = (self._keys.log(*source), self._keys.log_bounds(*source))
+        await self._answer(cast("Awaitable[Any]", self._redis.eval(_TRIM, 2, *keys, str(before))))
+
+    async def _send(self, group: Sequence[Append]) -> list[list[int]]:
+        by_source: dict[TopicPartition, list[Append]] = {}
+        for append in group:
+            by_source.setdefault(append.source, []).append(append)
+        pipeline = self._redis.pipeline(transaction=False)
+        chunks: list[tuple[TopicPartition, int]] = []
+        for source, appends in by_source.items():
+            keys = (self._keys.log(*source), self._keys.log_bounds(*source))
+            for chunk in _chunks([record for append in appends for record in append.records]):
+                pipeline.eval(_APPEND, 2, *keys, *cast("list[str]", chunk))  # annotated as text; takes bytes too
+                chunks.append((source, len(chunk)))
+        offsets: dict[TopicPartition, list[int]] = {source: [] for source in by_source}
+        for (source, count), first in zip(chunks, await self._answer(pipeline.execute()), strict=True):
+            offsets[source].extend(range(first, first + count))
+        shares = {
+            id(append): own
+            for source, appends in by_source.items()
+            for append, own in zip(appends, split(appends, offsets[source]), strict=True)
+        }
+        return [shares[id(append)] for append in group]
+
+    async def _answer(self, call: Awaitable[Any]) -> Any:
+        try:
+            async with asyncio.timeout(_SECONDS):
+                return await call
+        except _AWAY as error:
+            raise _unavailable(describe(self._settings), error) from error
+
+
+class RedisReader:
+    """Waits with XREAD on a connection that nobody else uses, so that waiting never takes one from the shared pool."""
+
+    def __init__(self, redis: Redis, keys: InstallationKeys, where: str) -> None:
+        self._redis = _own_client(redis)
+        self._keys = keys
+        self._where = where
+        self._positions: dict[TopicPartition, int] = {}
+        self._sources: dict[bytes, TopicPartition] = {}
+        self._epoch = 0
+        self._checked = False
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Reads these partitions from the next read on."""
+        self._positions = dict(positions)
+        self._sources = {self._keys.log(*source).encode(): source for source in positions}
+        self._epoch += 1
+        self._checked = False
+
+    async def read(self, max_wait: float, max_records: int = 500) -> list[Batch]:
+        """What has come; waits up to `max_wait` seconds for the first record."""
+        if not self._positions:
+            await asyncio.sleep(max_wait)
+            return []
+        epoch = self._epoch
+        try:
+            async with asyncio.timeout(max_wait + ANSWER_SECONDS):
+                if not self._checked:
+                    await self._check()
+                replies = await self._xread(max_wait, max_records)
+                if not replies:
+                    await self._check()
+        except _AWAY as error:
+            self._checked = False
+            raise _unavailable(self._where, error) from error
+        if epoch != self._epoch:
+            return []
+        batches = [self._batch(self._sources[key], entries) for key, entries in replies]
+        for batch in batches:
+            self._positions[batch.source] = batch.next
+        return batches
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._redis.aclose()
+
+    async def _xread(self, max_wait: float, max_records: int) -> list[Any]:
+        block = ("BLOCK", max(1, int(max_wait * 1000))) if max_wait > 0 else ()
+        streams = list(self._sources)
+        after = [f"{self._positions[source]}-0" for source in self._sources.values()]
+        command = ("XREAD", "COUNT", max_records, *block, "STREAMS", *streams, *after)
+        return await self._redis.execute_command(*command) or []
+
+    async def _check(self) -> None:
+        """An assigned position outside its log is never answered by XREAD: it would wait for ever, or skip."""
+        epoch, positions = self._epoch, self._positions
+        pipeline = self._redis.pipeline(transaction=False)
+        for source in positions:
+            pipeline.hmget(self._keys.log_bounds(*source), "start", "end")
+        bounds = await pipeline.execute()
+        for (source, position), (start, end) in zip(positions.items(), bounds, strict=True):
+            if not int(start or 0) <= position <= int(end or 0):
+                raise OffsetOutOfRangeError(source, position)
+        self._checked = epoch == self._epoch
+
+    def _batch(self, source: TopicPartition, entries: Sequence[Any]) -> Batch:
+        """Ids rise and are whole numbers, so first and last say whether one is missing: then it was trimmed away."""
+        position = self._positions[source]
+        first, last = (int(entry[0].removesuffix(b"-1")) for entry in (entries[0], entries[-1]))
+        if first != position or last != position + len(entries) - 1:
+            raise OffsetOutOfRangeError(source, position)
+        return Batch(source, position, [fields[1] for _, fields in entries])
+
+
+def _own_client(shared: Redis) -> Redis:
+    pool = shared.connection_pool
+    options = {
+        **pool.connection_kwargs,
+        "protocol": 2,
+        "socket_timeout": None,  # `read` bounds the wait
+        "health_check_interval": 0,
+        "retry": Retry(NoBackoff(), 1),  # the connection that a restarted server closed
+    }
+    client = Redis.from_pool(ConnectionPool(connection_class=pool.connection_class, **options))
+    client.set_response_callback("XREAD", lambda reply, **_: reply)
+    return client
+
+
+def _chunks(records: Sequence[bytes]) -> list[list[bytes]]:
+    chunks: list[list[bytes]] = []
+    rest = iter(records)
+    while chunk := list(islice(rest, _CHUNK_RECORDS)):
+        size, part = 0, []
+        for record in chunk:
+            if part and size + len(record) > _CHUNK_BYTES:
+                chunks.append(part)
+                size, part = 0, []
+            part.append(record)
+            size += len(record)
+        chunks.append(part)
+    return chunks
+
+
+def _unavailable(where: str, error: BaseException) -> LogUnavailableError:
+    reason = str(error) or type(error).__name__
+    return LogUnavailableError(f"the log on Redis at {where} did not answer: {reason}")

@@ -1,0 +1,1 @@
+"""The commands of `wf` that wf-core ships, each registered in the group `wf.commands`."""

@@ -1,0 +1,85 @@
+"""`wf submit`, `wf trigger`, `wf cancel`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from wf_core.cli import options
+from wf_core.cli.console import note, print_one
+
+DOCUMENT = click.argument("document", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
+
+
+@click.command(short_help="Create an execution of a workflow.")
+@DOCUMENT
+@options.inputs
+@options.labels
+@click.option("--trigger", "start", is_flag=True, help="Start it at once.")
+@click.option("--key", metavar="TEXT", help="Idempotency key: the same key and document create one execution only.")
+@click.option("--allow-unknown", is_flag=True, help="Accept tasks that no live worker knows.")
+@options.looking
+def submit(  # noqa: PLR0913 - one argument per option
+    document: Path,
+    inputs: tuple[str, ...],
+    labels: tuple[str, ...],
+    start: bool,
+    key: str | None,
+    allow_unknown: bool,
+    server: str | None,
+    form: str,
+) -> None:
+    """Create an execution of the workflow in DOCUMENT (YAML or JSON, `-` for stdin)."""
+    from wf_core.cli.documents import read_document
+    from wf_core.cli.inputs import read_inputs, read_labels
+
+    value, chosen = read_document(document), read_inputs(inputs)
+    with options.connect(server) as client:
+        made = client.submit(
+            value,
+            input=chosen,
+            labels=read_labels(labels),
+            trigger=start,
+            allow_unknown=allow_unknown,
+            idempotency_key=key,
+        )
+    print_one(made, form, lambda: [made.execution_id], made.execution_id)
+    if form == "table":
+        note(f"{made.status}; go on with: wf {'watch' if start else 'trigger'} {made.execution_id}")
+
+
+@click.command(short_help="Start an execution that was submitted.")
+@options.execution
+@options.inputs
+@click.option("--watch", "and_watch", is_flag=True, help="Follow it until it ends.")
+@options.ascii_only
+@options.looking
+def trigger(  # noqa: PLR0913 - one argument per option
+    execution: str, inputs: tuple[str, ...], and_watch: bool, server: str | None, form: str, ascii_only: bool
+) -> int | None:
+    """Start EXECUTION; an input given here replaces the one that it was submitted with."""
+    from wf_core.cli.commands.watch import follow_to_end
+    from wf_core.cli.identity import resolve
+    from wf_core.cli.inputs import read_inputs
+
+    with options.connect(server) as client:
+        execution_id = resolve(client, execution)
+        done = client.trigger(execution_id, input=read_inputs(inputs))
+        if and_watch:
+            return follow_to_end(client, execution_id, form, ascii_only=ascii_only)
+    print_one(done, form, lambda: [f"{done.execution_id}  {done.status}"], done.execution_id)
+    return None
+
+
+@click.command(short_help="Cancel an execution.")
+@options.execution
+@click.option("--reason", default="", help="Kept in the execution's history.")
+@options.looking
+def cancel(execution: str, reason: str, server: str | None, form: str) -> None:
+    """Cancel EXECUTION: nothing new starts, what runs is cancelled."""
+    from wf_core.cli.identity import resolve
+
+    with options.connect(server) as client:
+        done = client.cancel(resolve(client, execution), reason=reason)
+    print_one(done, form, lambda: [f"{done.execution_id}  {done.status}"], done.execution_id)

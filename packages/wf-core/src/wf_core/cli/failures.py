@@ -1,0 +1,72 @@
+"""Errors as sentences on stderr and as exit codes. Imported only when something went wrong."""
+
+from __future__ import annotations
+
+import sys
+
+from wf_core.cli import exits
+from wf_core.client import ApiError, BadAnswerError, ServerUnreachableError, StillRunningError
+from wf_core.errors import DocumentError, Problem, SetupError, UnavailableError, WfError
+
+_HTTP_NOT_FOUND = 404
+_HTTP_UNAVAILABLE = 503
+_KEY_NEEDED = (401, 403)
+MOST_PROBLEMS = 50
+
+
+class NotFoundError(WfError):
+    """The caller must act: no execution, node or file of that name."""
+
+
+class UsageError(WfError):
+    """The caller must act: the arguments do not make sense together."""
+
+
+def report(error: Exception) -> int:
+    """Says what is wrong on stderr; returns the exit code. An error that is not one of ours is raised again: a bug."""
+    code = exit_code(error)
+    if code is None:
+        raise error
+    for line in sentences(error):
+        sys.stderr.write(line + "\n")
+    return code
+
+
+def exit_code(error: Exception) -> int | None:
+    """The exit code that an error ends in, None for one that nobody expected."""
+    if isinstance(error, ApiError):
+        return {_HTTP_NOT_FOUND: exits.NOT_FOUND, _HTTP_UNAVAILABLE: exits.UNREACHABLE}.get(error.status, exits.USAGE)
+    table: tuple[tuple[type[Exception], int], ...] = (
+        (NotFoundError, exits.NOT_FOUND),
+        (StillRunningError, exits.TIMEOUT),
+        (BadAnswerError, exits.UNREACHABLE),
+        (UnavailableError, exits.UNREACHABLE),
+        (DocumentError, exits.USAGE),
+        (SetupError, exits.USAGE),
+        (UsageError, exits.USAGE),
+        (OSError, exits.USAGE),
+        (WfError, exits.FAILED),
+    )
+    return next((code for kind, code in table if isinstance(error, kind)), None)
+
+
+def sentences(error: Exception) -> list[str]:
+    """What to tell the user, a line each, with the remedy where there is one."""
+    if isinstance(error, ServerUnreachableError):
+        return [
+            f"error: {error}",
+            "Start one here with `wf dev`, or name a running one with --server or WF_SERVER.",
+        ]
+    if isinstance(error, ApiError):
+        hint = ["Set WF_API_KEY to a key of this server."] if error.status in _KEY_NEEDED else []
+        return [f"error: {error.detail}", *listed(error.problems), *hint]
+    if isinstance(error, DocumentError):
+        return ["error: the document is not valid", *listed(error.problems)]
+    return [f"error: {error}"]
+
+
+def listed(problems: tuple[Problem, ...]) -> list[str]:
+    """One indented line a problem, so many that they still help."""
+    lines = [f"  {problem.pointer or '/'}: {problem.detail}" for problem in problems[:MOST_PROBLEMS]]
+    more = len(problems) - MOST_PROBLEMS
+    return [*lines, f"  ... and {more} more"] if more > 0 else lines

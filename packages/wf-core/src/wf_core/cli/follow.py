@@ -1,0 +1,137 @@
+"""Follows an execution: asks the server, keeps a view, shows it until the execution ends."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from wf_core.cli.console import duration
+from wf_core.cli.view import RunView, error_line, new_view
+from wf_core.client import StillRunningError
+
+if TYPE_CHECKING:
+    from wf_core.cli.screen import Screen
+    from wf_core.client import Client, Event, Execution
+    from wf_core.graph import Graph
+
+TICK = 0.2
+"""Seconds between two looks: five redraws a second at most."""
+_SLOW_TICK = 1.0
+_PAGE = 500
+_MOST_PAGES = 40
+
+
+class Follower:
+    """One execution that is being followed."""
+
+    def __init__(self, client: Client, execution_id: str, screen: Screen) -> None:
+        self._client = client
+        self._id = execution_id
+        self._screen = screen
+        self._seen: str | None = None
+        self._errors: dict[str, str] = {}
+
+    def follow(self, timeout: float | None = None) -> tuple[Execution, RunView]:
+        """Shows the execution until it has ended. Raises StillRunningError after `timeout` seconds."""
+        execution = self._client.get(self._id)
+        graph, tasks = graph_of(self._client.definition(self._id))
+        view = new_view(execution, tasks, graph)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.05
+        while True:
+            changed = self._refresh(view, execution)
+            if execution.ended:
+                view.update_nodes(self._client.all_nodes(self._id))
+                self._screen.finish(view, datetime.now(UTC))
+                return execution, view
+            self._screen.draw(view, datetime.now(UTC))
+            if deadline is not None and timeout is not None and time.monotonic() >= deadline:
+                raise StillRunningError(execution, timeout)
+            pause = TICK if changed else min(pause * 1.3, _SLOW_TICK)
+            time.sleep(pause)
+            execution = self._client.get(self._id, nodes=not execution.nodes_omitted and execution.nodes is not None)
+
+    def _refresh(self, view: RunView, execution: Execution) -> bool:
+        """Brings the view up to date; whether something happened since the last time."""
+        before = self._seen
+        self._read_events(view)
+        if execution.nodes is not None and not execution.nodes_omitted:
+            view.update_summaries(execution.nodes)
+        elif not execution.ended:
+            # Too many to ask for each time: events tell of every change but the start of an attempt.
+            view.update_running(self._client.nodes(self._id, status="RUNNING", limit=_PAGE).items)
+        view.update(execution)
+        return self._seen != before
+
+    def _read_events(self, view: RunView) -> None:
+        for _ in range(_MOST_PAGES):
+            page = self._client.events(self._id, after=self._seen, limit=_PAGE)
+            for event in page.items:
+                view.apply(event)
+                if (line := event_line(event, self._errors)) is not None:
+                    self._screen.note(line)
+            if page.items:
+                self._seen = page.items[-1].seq
+            if len(page.items) < _PAGE:
+                return
+
+
+def graph_of(document: Any) -> tuple[Graph, dict[str, str]]:
+    """The graph of a stored document and the task of each node."""
+    from wf_core.plan import compile_plan
+    from wf_core.schema.validation import parse_document
+
+    plan = compile_plan(parse_document(document))
+    return plan.graph, {node.id: node.task for node in plan.nodes}
+
+
+def event_line(event: Event, errors: dict[str, str]) -> str | None:
+    """A sentence about a retry or a lost worker, None for any other event.
+
+    `errors` keeps each node's last error from the event that told it until the one that says what was decided.
+    """
+    data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
+    node = event.node or ""
+    if event.kind == "node.lost":
+        again = "" if event.status == "FAILED" else f" → platform retry {data.get('lost')}/{data.get('limit')}"
+        return f"{node}: worker {data.get('worker') or '?'} lost ({data.get('reason')}){again}"
+    if event.kind == "node.retrying":
+        errors[node] = _told(data)
+    elif event.kind == "node.decided":
+        what = f"{node}: attempt {event.attempt} failed, {errors.pop(node, 'it said nothing')}"
+        delay = data.get("delay_ms")
+        then = "gives up" if delay is None else f"tries again in {duration(delay / 1000)}"
+        return f"{what} → {then} ({data.get('reason')})"
+    return None
+
+
+def _told(data: dict[str, Any]) -> str:
+    message = str(data.get("message") or "").strip().split("\n", 1)[0]
+    return f"{data.get('type')}: {message}" if message else str(data.get("type"))
+
+
+def failure_lines(execution: Execution, view: RunView, hint: Callable[[str], str]) -> list[str]:
+    """What to say about an execution that did not complete: the first failure and where to look."""
+    lines = [f"{execution.name} {execution.status}{_after(execution)}"]
+    if (error := execution.error) is None:
+        return lines
+    at = None if error.node is None else view.index.get(error.node)
+    if at is None:
+        return [*lines, f"  {error_line(error)}"]
+    node = view.nodes[at]
+    times = "1 attempt" if node.attempts <= 1 else f"{node.attempts} attempts"
+    return [*lines, f"  {node.name} failed after {times}: {error_line(error)}", f"  {hint(node.name)}"]
+
+
+def _after(execution: Execution) -> str:
+    if execution.ended_at is None or execution.started_at is None:
+        return ""
+    return f" after {duration((execution.ended_at - execution.started_at).total_seconds())}"
+
+
+def output_text(value: Any) -> str:
+    """A run's output for stdout."""
+    return json.dumps(value, ensure_ascii=False, indent=2)

@@ -1,0 +1,58 @@
+"""`--input` and `--label`: values from the command line and from files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wf_core.cli.failures import UsageError
+
+
+def read_inputs(arguments: Sequence[str]) -> dict[str, Any] | None:
+    """The input object that the arguments make together, later ones winning; None when there are none."""
+    if not arguments:
+        return None
+    merged: dict[str, Any] = {}
+    for argument in arguments:
+        if argument.startswith("@"):
+            merged.update(_from_file(argument[1:]))
+        else:
+            key, value = _pair(argument, "--input")
+            merged[key] = _value(value)
+    return merged
+
+
+def read_labels(arguments: Sequence[str]) -> dict[str, str]:
+    """The labels that the arguments make together."""
+    return dict(_pair(argument, "--label") for argument in arguments)
+
+
+def _pair(argument: str, option: str) -> tuple[str, str]:
+    key, equals, value = argument.partition("=")
+    if not equals or not key:
+        raise UsageError(f"{option} {argument}: write KEY=VALUE" + (" or @FILE" if option == "--input" else ""))
+    return key, value
+
+
+def _value(text: str) -> Any:
+    """A JSON value, or the text itself where it is none (`day=2026-01-01`, `name=NaN`)."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError:
+        return text
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _from_file(name: str) -> dict[str, Any]:
+    from wf_core.schema.loading import load_document_file, load_json
+
+    value = load_json(sys.stdin.buffer.read()) if name == "-" else load_document_file(Path(name))
+    if not isinstance(value, dict):
+        raise UsageError(f"--input @{name}: the file must hold an object, not {type(value).__name__}")
+    return value

@@ -1,0 +1,186 @@
+"""What the API answers, typed. Fields that a newer server adds are ignored; times are aware datetimes in UTC."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from wf_core.states import ExecutionStatus
+
+T = TypeVar("T")
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an attempt or an execution failed."""
+
+    type: str
+    message: str
+    node: str | None = None
+    attempt: int | None = None
+    traceback: str | None = None
+
+
+class NodeSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One node as an execution lists it."""
+
+    status: str
+    attempts: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    error: Failure | None = None
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution without its data, as lists show it."""
+
+    execution_id: str
+    name: str
+    status: str
+    version: str | None = None
+    labels: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    error: Failure | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.status in set(ExecutionStatus) and ExecutionStatus(self.status).is_terminal
+
+    @property
+    def completed(self) -> bool:
+        """Whether it ended well."""
+        return self.status == ExecutionStatus.COMPLETED
+
+
+class Execution(Summary, frozen=True, kw_only=True):
+    """One execution. `nodes` is None when not asked for; `nodes_omitted` says how many more the execution has."""
+
+    input: Any = None
+    output: Any = None
+    parent: dict[str, Any] | None = None
+    nodes: dict[str, NodeSummary] | None = None
+    nodes_omitted: int | None = None
+
+
+class Submitted(msgspec.Struct, frozen=True, kw_only=True):
+    """A workflow was accepted."""
+
+    execution_id: str
+    status: str
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A command was accepted. `applied` False: it is in the log, but no orchestrator has folded it yet."""
+
+    execution_id: str
+    status: str
+    applied: bool = True
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """Outputs of what has completed so far, by node."""
+
+    execution_id: str
+    status: str
+    output: Any = None
+    results: dict[str, Any] = {}
+
+
+class NodeItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One node as the list of nodes shows it."""
+
+    node: str
+    status: str
+    kind: str = "task"
+    task: str | None = None
+    attempts: int = 0
+    queue: str | None = None
+    worker: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    error: Failure | None = None
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "class"}):
+    """One try of a node. `class_` (user, platform, timeout) says whose budget it used."""
+
+    attempt: int
+    status: str
+    class_: str | None = None
+    worker: str | None = None
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    error: Failure | None = None
+    decision: str | None = None
+    reason: str | None = None
+
+
+class Node(NodeItem, frozen=True, kw_only=True):
+    """One node with its data and all its attempts."""
+
+    input: Any = None
+    output: Any = None
+    child: dict[str, Any] | None = None
+    history: list[Attempt] = []
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened to an execution; `seq` orders them."""
+
+    seq: str
+    ts: datetime
+    kind: str
+    node: str | None = None
+    attempt: int | None = None
+    status: str | None = None
+    data: Any = None
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """Part of a list; `next_cursor` asks for the following part, None at the end."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+class Validation(msgspec.Struct, frozen=True, kw_only=True):
+    """A document passed the server's checks."""
+
+    valid: bool = True
+    hash: str | None = None
+    nodes: int | None = None
+    warnings: list[Any] = []
+
+
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker that beats."""
+
+    id: str
+    host: str | None = None
+    pid: int | None = None
+    queues: list[str] = []
+    slots: int | None = None
+    free: int | None = None
+    version: str | None = None
+    started_at: datetime | None = None
+    alive: bool | None = None
+
+
+class TaskItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that live workers can run."""
+
+    name: str
+    package: str | None = None
+    version: str | None = None
+    params: Any = None
+    output: Any = None
+    executor: str | None = None
+    queues: list[str] = []
+    workers: Any = None
+    doc: str | None = None

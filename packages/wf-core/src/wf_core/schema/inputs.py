@@ -1,0 +1,124 @@
+"""JSON Schemas: validators that fetch nothing, and the input of an execution."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import jsonschema_rs
+
+from wf_core import payload
+from wf_core.errors import DocumentError, PayloadError, Problem
+from wf_core.schema.document import WorkflowSchema
+from wf_core.schema.pointers import join
+from wf_core.suggest import did_you_mean
+
+_DEEPEST = 100
+_MOST_PROBLEMS = 100
+
+
+def _refuse(uri: str) -> Any:
+    raise ValueError(f"references to other documents are not followed: {uri}")
+
+
+def schema_validator(schema: dict[str, Any]) -> jsonschema_rs.Validator:
+    """A validator that never opens a file or a connection, whose patterns run in linear time, and that echoes no value.
+
+    Raises jsonschema_rs.ValidationError or ValueError when the schema is none.
+    """
+    return jsonschema_rs.validator_for(
+        schema,
+        validate_formats=True,
+        retriever=_refuse,
+        mask="the value",
+        pattern_options=jsonschema_rs.RegexOptions(),
+    )
+
+
+def validate_input(document: WorkflowSchema, value: Any) -> Any:
+    """The input with the defaults of the document's schema filled in; None counts as `{}`.
+
+    `value` itself is not changed. Raises DocumentError with pointers below `/input`.
+    """
+    value = {} if value is None else copy.deepcopy(value)
+    try:
+        payload.encode(value, what="the input")
+    except PayloadError as error:
+        raise DocumentError([Problem("/input", "not_json", str(error))]) from error
+    if document.input is None:
+        return value
+    value = _Filler(document.input).fill(document.input, value, 0)
+    problems = list(_problems(document.input, value))
+    if problems:
+        raise DocumentError(problems)
+    return value
+
+
+def _problems(schema: dict[str, Any], value: Any) -> Iterator[Problem]:
+    for count, error in enumerate(schema_validator(schema).iter_errors(value)):
+        if count == _MOST_PROBLEMS:
+            return
+        yield from schema_error(error, "/input", "wrong_input", list(_keys(schema)))
+
+
+def _keys(schema: dict[str, Any]) -> Collection[str]:
+    properties = schema.get("properties")
+    return properties if isinstance(properties, dict) else ()
+
+
+def schema_error(
+    error: jsonschema_rs.ValidationError, pointer: str, code: str, known: Collection[str] = ()
+) -> Iterator[Problem]:
+    """The problems that one error of a validator is, for a value at `pointer` whose schema knows the keys `known`."""
+    place = join(error.instance_path, pointer)
+    kind = error.kind
+    if isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
+        known = () if error.instance_path else known
+        for name in kind.unexpected:
+            detail = f"there is no {name!r} here{did_you_mean(name, known)}"
+            yield Problem(join([name], place), code, detail)
+    elif isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
+        yield Problem(place, code, f"{kind.property!r} is missing")
+    else:
+        yield Problem(place, code, error.message)
+
+
+class _Filler:
+    """Puts `default`s where a property is missing: under `properties`, `items`, `allOf` and local `$ref`s."""
+
+    def __init__(self, root: dict[str, Any]) -> None:
+        self._root = root
+
+    def fill(self, schema: Any, value: Any, depth: int) -> Any:
+        """`value`, changed in place. Recursion is bounded, as a schema may refer to itself."""
+        if not isinstance(schema, dict) or depth > _DEEPEST:
+            return value
+        for part in (self._referred(schema.get("$ref")), *_list(schema.get("allOf"))):
+            value = self.fill(part, value, depth + 1)
+        if isinstance(value, dict):
+            self._object(schema, value, depth)
+        elif isinstance(value, list) and isinstance(items := schema.get("items"), dict):
+            value[:] = [self.fill(items, item, depth + 1) for item in value]
+        return value
+
+    def _object(self, schema: dict[str, Any], value: dict[str, Any], depth: int) -> None:
+        properties = schema.get("properties")
+        for name, part in properties.items() if isinstance(properties, dict) else ():
+            if name not in value and isinstance(part, dict) and "default" in part and depth < _DEEPEST:
+                value[name] = copy.deepcopy(part["default"])
+            if name in value:
+                value[name] = self.fill(part, value[name], depth + 1)
+
+    def _referred(self, reference: Any) -> Any:
+        if not isinstance(reference, str) or not reference.startswith("#"):
+            return None
+        target: Any = self._root
+        for part in reference[1:].split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            target = target.get(key) if isinstance(target, dict) else None
+        return target
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,21 @@
+"""RFC 6901 JSON pointers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def escape(part: str | int) -> str:
+    """A key or an index as one part of a pointer."""
+    text = str(part)
+    return text.replace("~", "~0").replace("/", "~1") if "~" in text or "/" in text else text
+
+
+def child(pointer: str, part: str | int) -> str:
+    """The pointer to what is `part` of what `pointer` points to."""
+    return f"{pointer}/{escape(part)}"
+
+
+def join(parts: Iterable[str | int], start: str = "") -> str:
+    """The pointer that goes through `parts`, from `start`."""
+    return start + "".join(f"/{escape(part)}" for part in parts)

@@ -1,0 +1,91 @@
+"""A document's tasks against what workers published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jsonschema_rs
+
+from wf_core.catalogue import TaskInfo
+from wf_core.errors import Problem
+from wf_core.schema.document import WorkflowSchema
+from wf_core.schema.inputs import schema_error, schema_validator
+from wf_core.schema.pointers import join
+from wf_core.suggest import nearest
+
+_ABOUT_KEYS = frozenset({"required", "additionalProperties", "unevaluatedProperties", "type"})
+"""Keywords that judge an object by its keys alone, which are never templates."""
+_MOST_HINTS = 50
+
+
+def check_tasks(document: WorkflowSchema, catalogue: Mapping[str, TaskInfo]) -> list[Problem]:
+    """Unknown tasks, with the nearest known names, and literal parameters that do not fit their task's JSON Schema.
+
+    What a template gives is not known yet: every error at, below or above one is left to the worker.
+    """
+    checker = _Checker(catalogue)
+    return [
+        problem
+        for node_id, node in document.nodes.items()
+        for problem in checker.check(node_id, node.task, node.params)
+    ]
+
+
+class _Checker:
+    def __init__(self, catalogue: Mapping[str, TaskInfo]) -> None:
+        self._catalogue = catalogue
+        self._validators: dict[str, jsonschema_rs.Validator | None] = {}
+        self._unknown: dict[str, str] = {}
+
+    def check(self, node_id: str, task: str, params: dict[str, Any]) -> Iterator[Problem]:
+        if task not in self._catalogue:
+            yield Problem(join(("nodes", node_id, "task")), "unknown_task", self._unknown_task(task))
+            return
+        validator = self._validator(task)
+        if validator is None or validator.is_valid(params):
+            return
+        templates = list(_templates(params))
+        known = list(self._catalogue[task].params.get("properties", {}))
+        for error in validator.iter_errors(params):
+            if not _depends(error, templates):
+                yield from schema_error(error, join(("nodes", node_id, "params")), "wrong_parameter", known)
+
+    def _unknown_task(self, task: str) -> str:
+        if task not in self._unknown:
+            close = nearest(task, self._catalogue, 3) if len(self._unknown) < _MOST_HINTS else []
+            hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+            self._unknown[task] = f"no live worker knows the task {task!r}{hint}"
+        return self._unknown[task]
+
+    def _validator(self, task: str) -> jsonschema_rs.Validator | None:
+        """None when the task's author published no schema that can be used; its worker checks then."""
+        if task not in self._validators:
+            try:
+                self._validators[task] = schema_validator(self._catalogue[task].params)
+            except ValueError:
+                self._validators[task] = None
+        return self._validators[task]
+
+
+def _templates(value: Any) -> Iterator[tuple[str | int, ...]]:
+    """Where strings with templates stand."""
+    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while waiting:
+        path, item = waiting.pop()
+        if isinstance(item, str) and "${{" in item:
+            yield path
+        elif isinstance(item, dict):
+            waiting += [((*path, key), below) for key, below in item.items()]
+        elif isinstance(item, list):
+            waiting += [((*path, index), below) for index, below in enumerate(item)]
+
+
+def _depends(error: jsonschema_rs.ValidationError, templates: Sequence[tuple[str | int, ...]]) -> bool:
+    place = tuple(error.instance_path)
+    about_keys = error.kind.name in _ABOUT_KEYS
+    for path in templates:
+        is_above = place == path[: len(place)]
+        if path == place[: len(path)] or (is_above and not about_keys):
+            return True
+    return False

@@ -1,0 +1,200 @@
+"""The contract under faults: a server that is killed, one that hangs, a client that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from wf_core.broker.protocol import LogUnavailableError, OffsetOutOfRangeError, TopicPartition
+
+
+async def until(condition, what: str, seconds: float = 30.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        await asyncio.sleep(0.01)
+
+
+class Appender:
+    """Appends numbered records, each until it is acknowledged, and keeps what was acknowledged where."""
+
+    def __init__(self, log, source):
+        self.acknowledged: dict[int, bytes] = {}
+        self.failures = 0
+        self.stopping = False
+        self._log = log
+        self._source = source
+
+    async def run(self):
+        number = 0
+        while not self.stopping:
+            record = str(number).encode()
+            try:
+                (offset,) = await self._log.append(self._source, [record])
+            except LogUnavailableError:
+                self.failures += 1
+                await asyncio.sleep(0.05)
+                continue
+            self.acknowledged[offset] = record
+            number += 1
+
+
+@pytest.mark.timeout(180)
+async def test_nothing_that_was_acknowledged_is_lost_by_a_kill(log, source, reader, server, collect):
+    """SIGKILL while records are appended: appends fail as unavailable or succeed, and a parked reader sees them all."""
+    appender = Appender(log, source)
+    reader.assign({source: 0})
+    appending = asyncio.create_task(appender.run())
+    reading = asyncio.create_task(collect(reader, 10**9, seconds=150))
+    await until(lambda: len(appender.acknowledged) > 50, "the first records")
+    for _ in range(2):
+        before = len(appender.acknowledged)
+        await asyncio.to_thread(server.restart)
+        await until(lambda before=before: len(appender.acknowledged) > before + 50, "appends after the restart", 60)
+    appender.stopping = True
+    await appending
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    end = await log.end(source)
+    again = log.reader()
+    again.assign({source: 0})
+    found = dict((await collect(again, end))[source])
+    await again.close()
+    assert sorted(found) == list(range(end))
+    assert appender.acknowledged.items() <= found.items()
+
+
+@pytest.mark.timeout(180)
+async def test_a_reader_survives_a_kill_and_reads_each_record_once(log, source, reader, server, collect):
+    """The same reader goes on after a restart, in order and without gaps or repeats, while others append."""
+    appender = Appender(log, source)
+    reader.assign({source: 0})
+    appending = asyncio.create_task(appender.run())
+    first = await collect(reader, 30)
+    await asyncio.to_thread(server.restart)
+    await until(lambda: max(appender.acknowledged, default=0) > len(first[source]) + 100, "appends", 60)
+    appender.stopping = True
+    await appending
+    end = await log.end(source)
+    found = first[source] + (await collect(reader, end - len(first[source]), seconds=60))[source]
+    assert [offset for offset, _ in found] == list(range(end))
+    assert appender.acknowledged.items() <= dict(found).items()
+
+
+@pytest.mark.timeout(180)
+async def test_a_server_that_hangs_is_unavailable_in_bounded_time(log, source, reader, server, collect):
+    """SIGSTOP leaves connections open: append, end and read give up, and all work again after SIGCONT."""
+    await log.append(source, [b"before"])
+    reader.assign({source: 0})
+    await collect(reader, 1)
+    process = getattr(server, "process", None) or server.node.process
+    process.pause()
+    try:
+        begun = time.monotonic()
+        results = await asyncio.gather(
+            log.append(source, [b"during"]), log.end(source), _read_until_error(reader), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [LogUnavailableError] * 3
+        assert time.monotonic() - begun < 30
+    finally:
+        process.resume()
+    appender = Appender(log, source)
+    appending = asyncio.create_task(appender.run())
+    await until(lambda: appender.acknowledged, "an append after the pause")
+    appender.stopping = True
+    await appending
+    found = (await collect(reader, await log.end(source) - 1))[source]
+    assert [offset for offset, _ in found] == list(range(1, len(found) + 1))
+    assert appender.acknowledged.items() <= dict(found).items()
+
+
+async def _read_until_error(reader):
+    while True:
+        await reader.read(0.5)
+
+
+@pytest.mark.parametrize("log_driver", ["redis"], indirect=True)
+async def test_the_redis_log_survives_forgotten_scripts(log, source, redis):
+    """SCRIPT FLUSH between two appends changes nothing."""
+    await log.append(source, [b"a"])
+    await redis.script_flush()
+    assert await log.append(source, [b"b"]) == [1]
+
+
+@pytest.mark.parametrize("log_driver", ["redis"], indirect=True)
+async def test_a_redis_log_that_rolled_back_tells_its_readers(log, source, reader, redis):
+    """A tail that is gone (a power cut) puts a reader past the end: an error, never a silent wait."""
+    await log.append(source, [b"a", b"b", b"c"])
+    reader.assign({source: 3})
+    assert await reader.read(0.05) == []
+    await redis.delete(*[key async for key in redis.scan_iter(match=f"{source.topic.split('.')[0]}:*log*")])
+    with pytest.raises(OffsetOutOfRangeError):
+        await reader.read(0.05)
+
+
+@pytest.mark.parametrize("log_driver", ["kafka"], indirect=True)
+async def test_a_producer_that_died_is_replaced(log, source, monkeypatch):
+    """aiokafka's sender ends for good on an unexpected error: that append fails, the next one works."""
+    await log.append(source, [b"a"])
+    producer = await log._producer._client.get()
+
+    def broken(**_):
+        raise RuntimeError("as if by a bug")
+
+    monkeypatch.setattr(producer._message_accumulator, "drain_by_nodes", broken)
+    with pytest.raises(LogUnavailableError):
+        await log.append(source, [b"b"])
+    async with asyncio.timeout(10):
+        assert await log.append(source, [b"c"]) == [1]
+    assert await log._producer._client.get() is not producer
+
+
+@pytest.mark.parametrize("log_driver", ["kafka"], indirect=True)
+async def test_records_that_kafka_deleted_are_out_of_range(log, source, reader, settings, kafka_server):
+    """Retention moved the start of the log above a position: the reader says so."""
+    if kafka_server.kind == "stand-in":
+        pytest.skip("the stand-in deletes no records")
+    from aiokafka import TopicPartition as KafkaPartition
+    from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+    await log.append(source, [b"a", b"b", b"c"])
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    await admin.delete_records({KafkaPartition(*source): RecordsToDelete(2)}, timeout_ms=5000)
+    await admin.close()
+    reader.assign({source: 1})
+    with pytest.raises(OffsetOutOfRangeError):
+        async with asyncio.timeout(10):
+            while True:
+                assert await reader.read(0.5) == []
+
+
+@pytest.mark.parametrize("log_driver", ["kafka"], indirect=True)
+async def test_a_gap_is_believed_only_when_it_is_seen_twice(log, source, reader, collect):
+    """Remains of an older fetch look like a gap: they are thrown away, and the record is there in the next fetch."""
+    await log.append(source, [b"0", b"1", b"2", b"3"])
+    reader.assign({source: 0})
+    consumer = await reader._client.get()
+    genuine, dropped = consumer.getmany, []
+
+    async def getmany(**options):
+        fetched = await genuine(**options)
+        for source, records in fetched.items():
+            if len(records) == 4 and not dropped:
+                dropped.append(records[1])
+                fetched[source] = [records[0], *records[2:]]
+        return fetched
+
+    consumer.getmany = getmany
+    found = await collect(reader, 4)
+    assert dropped
+    assert found[source] == [(n, b"%d" % n) for n in range(4)]
+
+
+def test_partitions_of_the_driver_and_of_its_library_are_the_same_key():
+    """The reader looks up what aiokafka returns in its own maps."""
+    from aiokafka import TopicPartition as KafkaPartition
+
+    assert {TopicPartition("a", 1): 1}[KafkaPartition("a", 1)] == 1

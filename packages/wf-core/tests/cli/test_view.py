@@ -1,0 +1,100 @@
+"""What a watcher knows: folded from executions, nodes and events."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from wf_core.cli.follow import event_line, failure_lines
+from wf_core.cli.view import RunView, new_view
+from wf_core.client import Event, Execution, Failure, NodeItem, NodeSummary
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def event(kind: str, status: str, node: str = "a", attempt: int = 1, **data) -> Event:
+    """An event about a node."""
+    return Event(seq="1-0", ts=NOW, kind=kind, node=node, attempt=attempt, status=status, data=data or None)
+
+
+@pytest.fixture
+def view() -> RunView:
+    """Two nodes, the second after the first."""
+    graph = SimpleNamespace(names=("a", "b"), levels=(0, 1), upstream=((), (0,)))
+    execution = Execution(execution_id="0" * 28, name="n", status="RUNNING", started_at=NOW)
+    return new_view(execution, {"a": "t", "b": "u"}, graph)
+
+
+def test_events_move_nodes(view):
+    """Events about nodes say where they stand and when they ended; what nobody knows is ignored."""
+    view.apply(event("node.queued", "QUEUED"))
+    started = round((NOW - timedelta(seconds=2)).timestamp() * 1000)
+    view.apply(event("node.completed", "COMPLETED", started_at=started))
+    view.apply(event("node.queued", "QUEUED", node="nowhere"))
+    view.apply(event("node.invented", "INVENTED", node="b"))
+    assert view.counts() == {"COMPLETED": 1, "PENDING": 1}
+    assert view.nodes[0].ended - view.nodes[0].started == timedelta(seconds=2)
+
+
+def test_running_is_taken_from_the_server(view):
+    """What runs now is what the server says; what no longer runs waits until an event says more."""
+    view.update_running([NodeItem(node="a", status="RUNNING", worker="w1", attempts=1)])
+    assert (view.nodes[0].status, view.nodes[0].worker) == ("RUNNING", "w1")
+    view.update_running([])
+    assert view.nodes[0].status == "QUEUED"
+
+
+def test_summaries(view):
+    """The nodes that come with an execution are taken over."""
+    view.update_summaries({"b": NodeSummary(status="SKIPPED"), "later": NodeSummary(status="PENDING")})
+    assert view.nodes[1].status == "SKIPPED"
+
+
+def test_lost_worker_is_a_line():
+    """A lost worker is told with the reason and the platform's budget."""
+    lost = event("node.lost", "QUEUED", worker="w1", reason="silent 3.2 s", lost=1, limit=10)
+    assert event_line(lost, {}) == "a: worker w1 lost (silent 3.2 s) → platform retry 1/10"
+
+
+def test_retry_is_a_line():
+    """A failed attempt and the decision about it make one line."""
+    errors: dict[str, str] = {}
+    failed = event("node.retrying", "RETRYING", type="IOError", message="disk\nmore", worker="w")
+    assert event_line(failed, errors) is None
+    decided = event("node.decided", "RETRYING", decision="retry", delay_ms=2000, reason="retry 1 of 3")
+    assert event_line(decided, errors) == "a: attempt 1 failed, IOError: disk → tries again in 2.0s (retry 1 of 3)"
+    assert errors == {}
+
+
+def test_no_more_retries_is_a_line():
+    """Giving up is told with its reason."""
+    decided = event("node.decided", "RETRYING", decision="stop", delay_ms=None, reason="fatal")
+    assert event_line(decided, {"a": "E"}) == "a: attempt 1 failed, E → gives up (fatal)"
+
+
+def test_failure_of_a_node(view):
+    """A failed execution names the node, its attempts, the error and where to look."""
+    view.nodes[0].attempts = 4
+    failed = Execution(
+        execution_id="0" * 28,
+        name="n",
+        status="FAILED",
+        started_at=NOW,
+        ended_at=NOW + timedelta(seconds=90),
+        error=Failure(type="TimeoutError", message="30 s", node="a", attempt=4),
+    )
+    assert failure_lines(failed, view, lambda node: f"look at {node}") == [
+        "n FAILED after 1m30s",
+        "  a failed after 4 attempts: TimeoutError: 30 s",
+        "  look at a",
+    ]
+
+
+def test_failure_of_the_whole(view):
+    """An execution that failed as a whole has no node to name."""
+    failed = Execution(
+        execution_id="0" * 28, name="n", status="FAILED", error=Failure(type="TimeoutError", message="too long")
+    )
+    assert failure_lines(failed, view, str) == ["n FAILED", "  TimeoutError: too long"]

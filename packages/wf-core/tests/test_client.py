@@ -1,0 +1,246 @@
+"""The client: what it sends, what it makes of answers, when it tries again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+pytest.importorskip("httpx")
+
+from wf_core.client import (
+    ApiError,
+    AsyncClient,
+    BadAnswerError,
+    Client,
+    Delivery,
+    ServerUnreachableError,
+    StillRunningError,
+)
+
+ID = "0" * 28
+QUICK = Delivery(attempts=3, pause=0.001)
+
+
+@dataclass
+class Script:
+    """A server that answers as told, one answer a request, and remembers what it was asked. `None` hangs up."""
+
+    url: str
+    answers: list[tuple[int, Any, dict[str, str]] | None] = field(default_factory=list)
+    asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
+    hold: threading.Event = field(default_factory=threading.Event)
+    """Answers wait while it is not set."""
+
+    def __post_init__(self) -> None:
+        self.hold.set()
+
+    def will(self, status: int, body: Any, **headers: str) -> Script:
+        """Adds an answer."""
+        self.answers.append((status, body, {name.replace("_", "-"): value for name, value in headers.items()}))
+        return self
+
+    def hang_up(self) -> Script:
+        """Adds a request that gets no answer."""
+        self.answers.append(None)
+        return self
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    """A scripted HTTP server on a free port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):  # a client that gave up
+                super().handle()
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            found.asked.append((self.command, self.path, dict(self.headers), json.loads(body) if body else None))
+            answer = found.answers.pop(0)
+            if answer is None:
+                self.close_connection = True
+                return
+            found.hold.wait(10)
+            status, value, headers = answer
+            data = value if isinstance(value, bytes) else json.dumps(value).encode()
+            self.send_response(status)
+            for name, text in {"Content-Length": str(len(data)), **headers}.items():
+                self.send_header(name, text)
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = answer  # noqa: N815 - the library's names
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        found = Script(f"http://127.0.0.1:{server.server_address[1]}")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield found
+        server.shutdown()
+        thread.join()
+    assert not found.answers
+
+
+@pytest.fixture
+def client(script) -> Iterator[Client]:
+    """A client of the scripted server."""
+    with Client(script.url, api_key="secret", delivery=QUICK) as found:
+        yield found
+
+
+def execution(status: str, **rest: Any) -> dict[str, Any]:
+    """An execution as the server shows it."""
+    return {"execution_id": ID, "name": "n", "status": status, "unknown_to_this_client": 1, **rest}
+
+
+def test_submit_sends_an_envelope(script, client):
+    """A submission is an envelope with an idempotency key and the API key; its answer is typed."""
+    script.will(201, {"execution_id": ID, "status": "PENDING"})
+    made = client.submit({"name": "n"}, input={"big": 2**80}, labels={"a": "b"}, trigger=True, idempotency_key="k")
+    method, path, headers, body = script.asked[0]
+    assert (method, path) == ("POST", "/workflow?trigger=true")
+    assert body == {"workflow": {"name": "n"}, "input": {"big": 2**80}, "labels": {"a": "b"}}
+    assert headers["Idempotency-Key"] == "k"
+    assert headers["Authorization"] == "Bearer secret"
+    assert made.execution_id == ID
+
+
+def test_values_keep_integers_of_any_size(script, client):
+    """Outputs come back as they were."""
+    script.will(200, {"execution_id": ID, "status": "COMPLETED", "output": 2**80, "results": {"a": [2**70]}})
+    assert client.results(ID).output == 2**80
+
+
+def test_node_names_are_encoded(script, client):
+    """Any node id can stand in an address."""
+    script.will(200, {"node": "a b?#%", "status": "PENDING"})
+    client.node(ID, "a b?#%")
+    assert script.asked[0][1] == f"/workflows/{ID}/nodes/a%20b%3F%23%25"
+
+
+def test_problems_become_errors(script, client):
+    """A refusal carries status, slug, detail and every problem with its pointer."""
+    errors = [{"pointer": "/nodes/a", "code": "cycle", "detail": "a needs itself"}]
+    script.will(422, {"type": "/problems/invalid-document", "detail": "It is wrong.", "errors": errors})
+    with pytest.raises(ApiError, match="It is wrong") as caught:
+        client.submit({})
+    assert (caught.value.status, caught.value.slug) == (422, "invalid-document")
+    assert caught.value.problems[0].pointer == "/nodes/a"
+
+
+@pytest.mark.parametrize("body", [b"<html>", [1], {"errors": "x"}])
+def test_strange_refusals(script, client, body):
+    """A refusal from something else than our API is still an ApiError."""
+    script.will(404, body)
+    with pytest.raises(ApiError) as caught:
+        client.get(ID)
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize("body", [b"<html>", {"hello": 1}])
+def test_strange_answers(script, client, body):
+    """A success of another shape names what was asked."""
+    script.will(200, body)
+    with pytest.raises(BadAnswerError, match="GET /workflows"):
+        client.get(ID)
+
+
+def test_tries_again_while_unavailable(script, client):
+    """503 is tried again, and a POST then carries the same idempotency key and body."""
+    script.will(503, {}, Retry_After="0").hang_up().will(201, {"execution_id": ID, "status": "PENDING"})
+    client.submit({"name": "n"})
+    assert len(script.asked) == 3
+    assert len({headers["Idempotency-Key"] for _, _, headers, _ in script.asked}) == 1
+    assert all(body == script.asked[0][3] for _, _, _, body in script.asked)
+
+
+def test_gives_up(script, client):
+    """After so many attempts the last answer counts."""
+    for _ in range(3):
+        script.will(503, {"detail": "Redis is away."})
+    with pytest.raises(ApiError, match="Redis is away"):
+        client.get(ID)
+
+
+def test_refusals_are_not_repeated(script, client):
+    """What a repetition cannot change is asked once."""
+    script.will(409, {"detail": "It runs."})
+    with pytest.raises(ApiError):
+        client.trigger(ID)
+    assert len(script.asked) == 1
+
+
+def test_unreachable():
+    """Nobody at the address: the error names it."""
+    with Client("http://127.0.0.1:1", delivery=QUICK) as client, pytest.raises(ServerUnreachableError, match=":1"):
+        client.get(ID)
+
+
+def test_unusable_address():
+    """An address that is none is the same error."""
+    with Client("nonsense://x", delivery=QUICK) as client, pytest.raises(ServerUnreachableError):
+        client.get(ID)
+
+
+def test_no_answer_in_time(script):
+    """A server that hangs is left after the timeout."""
+    with Client(script.url, timeout=0.05, delivery=Delivery(attempts=1)) as client:
+        script.will(200, execution("RUNNING"))
+        script.hold.clear()
+        with pytest.raises(ServerUnreachableError):
+            client.get(ID)
+        script.hold.set()
+
+
+def test_wait_polls_until_the_end(script, client):
+    """`wait` looks again until the execution has ended, and returns it whole."""
+    script.will(200, execution("RUNNING")).will(200, execution("COMPLETED")).will(200, execution("COMPLETED", output=1))
+    assert client.wait(ID, poll=0.001).output == 1
+
+
+def test_wait_gives_up(script, client):
+    """`wait` ends after its timeout with the execution as it stands."""
+    for _ in range(2):
+        script.will(200, execution("RUNNING"))
+    with pytest.raises(StillRunningError, match="RUNNING"):
+        client.wait(ID, timeout=0.001)
+
+
+def test_all_nodes_follows_cursors(script, client):
+    """`all_nodes` collects the pages."""
+    script.will(200, {"items": [{"node": "a", "status": "PENDING"}], "next_cursor": "c"})
+    script.will(200, {"items": [{"node": "b", "status": "PENDING"}], "next_cursor": None})
+    assert [item.node for item in client.all_nodes(ID)] == ["a", "b"]
+    assert "cursor=c" in script.asked[1][1]
+
+
+async def test_the_other_client_awaits(script):
+    """AsyncClient has the same operations with the same answers and errors."""
+    script.will(503, {}).will(200, execution("COMPLETED", output=2)).will(404, {"detail": "gone"})
+    async with AsyncClient(script.url, delivery=QUICK) as client:
+        assert (await client.get(ID)).output == 2
+        with pytest.raises(ApiError, match="gone"):
+            await client.get(ID)
+
+
+def test_both_clients_have_the_same_operations():
+    """No operation of one client is missing in the other."""
+
+    def operations(kind: type) -> dict[str, Callable[..., Any]]:
+        return {n: v for n, v in vars(kind).items() if hasattr(v, "__wrapped__")}
+
+    assert operations(Client).keys() == operations(AsyncClient).keys()
+    assert "submit" in operations(Client)

@@ -1,0 +1,121 @@
+"""What a supervisor and its children say to each other: msgpack frames behind four bytes of length."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from wf_core.wire import Failure
+
+LIMIT = 2**30
+"""Longest frame in bytes; more means that the other side speaks something else."""
+
+_LENGTH = struct.Struct(">I")
+
+
+class Configure(msgspec.Struct, frozen=True, kw_only=True, tag="configure"):
+    """First frame to a child. `skip`: tasks whose import ended an earlier child, with the reason."""
+
+    worker: str
+    slots: int
+    allow: tuple[str, ...]
+    paths: tuple[str, ...]
+    skip: dict[str, str]
+    max_payload_bytes: int
+    log_level: str
+    log_format: str
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
+    """Run an attempt. `id` names it between the two; `params` is a JSON object in bytes."""
+
+    id: int
+    execution: str
+    node: str
+    attempt: int
+    task: str
+    params: bytes
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
+    """The attempt is not wanted any more: cancel it, or tell its thread."""
+
+    id: int
+
+
+class Loading(msgspec.Struct, frozen=True, kw_only=True, tag="loading"):
+    """The child imports this task next; should it die now, this is why."""
+
+    task: str
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True, tag="loaded"):
+    """A runner has imported what it can: its catalogue, encoded."""
+
+    catalogue: bytes
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
+    """A process child begins to run the task's code; its timeout counts from here."""
+
+    id: int
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
+    """The attempt's code ended: `output` in JSON bytes, or `error`. `cancelled`: it ended because it was cancelled."""
+
+    id: int
+    output: bytes | None = None
+    error: Failure | None = None
+    cancelled: bool = False
+
+
+ToChild = Configure | Run | Cancel
+FromChild = Loading | Loaded | Started | Done
+
+_encoder = msgspec.msgpack.Encoder()
+_to_child: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(ToChild)
+_from_child: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(FromChild)
+
+
+def pack(frame: ToChild | FromChild) -> bytes:
+    """The frame with its length in front."""
+    body = _encoder.encode(frame)
+    return _LENGTH.pack(len(body)) + body
+
+
+def to_child(body: bytes) -> ToChild:
+    """The frame in `body`, as a child reads it. Raises msgspec.MsgspecError."""
+    frame: ToChild = _to_child.decode(body)
+    return frame
+
+
+def from_child(body: bytes) -> FromChild:
+    """The frame in `body`, as a supervisor reads it. Raises msgspec.MsgspecError."""
+    frame: FromChild = _from_child.decode(body)
+    return frame
+
+
+class Splitter:
+    """Cuts a stream of bytes into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yields the frames that `data` completes. Raises ValueError for a length beyond LIMIT."""
+        self._buffer += data
+        start = 0
+        while len(self._buffer) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer, start)
+            if length > LIMIT:
+                raise ValueError(f"a frame of {length:,} bytes is announced; at most {LIMIT:,} may come")
+            end = start + _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            yield bytes(self._buffer[start + _LENGTH.size : end])
+            start = end
+        del self._buffer[:start]

@@ -1,0 +1,225 @@
+"""Reads task messages, claims as many as there are free slots, commits, and starts them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+import structlog
+
+from wf_core import wire
+from wf_core.broker.protocol import Batch, Log, LogReader, LogUnavailableError, OffsetOutOfRangeError
+from wf_core.metrics import Counters
+from wf_core.settings import Settings
+from wf_core.store.client import redis_errors
+from wf_core.store.keys import PartitionKeys
+from wf_core.store.scripts import Claimed, Scripts
+from wf_core.wire import TaskMessage
+from wf_worker.dead_letters import DeadLetters
+from wf_worker.lanes import LATER_SECONDS, Lane, Lanes, Waiting
+from wf_worker.leases import Leases
+
+log = structlog.get_logger(__name__)
+
+_READ_SECONDS = 0.2
+_PAUSE = 0.2
+_LEAST_WAITING = 64
+_MOST_SEEN = 50_000
+"""Tokens that this worker remembers having taken."""
+
+
+class Intake:
+    """The way of a message from the log to a slot.
+
+    `free` tells the free slots, `may_claim` whether Redis can be trusted to know the claims, `start(token, message)`
+    begins an attempt.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts that it connects
+        self,
+        broker: Log,
+        scripts: Scripts,
+        settings: Settings,
+        worker_id: str,
+        lanes: Lanes,
+        leases: Leases,
+        dead_letters: DeadLetters,
+        counters: Counters,
+        free: Callable[[], int],
+        may_claim: Callable[[], bool],
+        start: Callable[[str, TaskMessage], None],
+    ) -> None:
+        self._log = broker
+        self._scripts = scripts
+        self._settings = settings
+        self._worker_id = worker_id
+        self._lanes = lanes
+        self._leases = leases
+        self._dead_letters = dead_letters
+        self._counters = counters
+        self._free = free
+        self._may_claim = may_claim
+        self._start = start
+        self._lease_ms = round(settings.lease_seconds * 1000)
+        self._most_waiting = max(_LEAST_WAITING, 4 * settings.worker_slots)
+        self._seen: dict[str, None] = {}
+        self._open = True
+        self._claiming = asyncio.Lock()
+        self._claimable = asyncio.Event()
+        self._committable = asyncio.Event()
+        self._readable = asyncio.Event()
+
+    def wake(self) -> None:
+        """A slot came free, or lanes changed."""
+        self._claimable.set()
+        self._readable.set()
+
+    # --- read
+
+    async def read(self) -> None:
+        """Reads for ever what the lanes hold, and no more than may wait."""
+        reader = self._log.reader()
+        try:
+            while True:
+                self._readable.clear()
+                if not any(True for _ in self._lanes) or self._lanes.waiting >= self._most_waiting:
+                    await self._readable.wait()
+                    continue
+                try:
+                    await self._read(reader)
+                except OffsetOutOfRangeError as error:
+                    await self._out_of_range(error)
+                except LogUnavailableError as error:
+                    log.warning("no messages can be read for a moment", error=str(error))
+                    self._lanes.changed = True
+                    await asyncio.sleep(_PAUSE)
+        finally:
+            await reader.close()
+
+    async def _read(self, reader: LogReader) -> None:
+        if self._lanes.changed:
+            self._lanes.changed = False
+            reader.assign(self._lanes.positions())
+        for batch in await reader.read(_READ_SECONDS, max(1, self._settings.worker_slots)):
+            if (lane := self._lanes.lane_of(batch)) is not None:
+                await self._take_in(lane, batch)
+
+    async def _take_in(self, lane: Lane, batch: Batch) -> None:
+        for offset, record in enumerate(batch.records, batch.offset):
+            try:
+                lane.waiting[offset] = Waiting.of(offset, wire.decode_task(record))
+            except (msgspec.MsgspecError, ValueError) as error:
+                await self._dead_letters.bury(batch.source, offset, record, str(error))
+        lane.next_read = batch.next
+        self._claimable.set()
+        self._committable.set()
+
+    async def _out_of_range(self, error: OffsetOutOfRangeError) -> None:
+        """The log lost what we were to read: another log, or reading goes on at its end and sweeps find the orphans."""
+        self._lanes.changed = True
+        try:
+            if await self._leases.look():
+                return
+            end = await self._log.end(error.source)
+        except LogUnavailableError:
+            await asyncio.sleep(_PAUSE)
+            return
+        for lane in self._lanes:
+            if lane.source == error.source:
+                log.error("a task partition lost messages; reading goes on at its end", error=str(error), end=end)
+                self._lanes.rewind(lane, end)
+
+    # --- claim
+
+    async def claim(self) -> None:
+        """Claims for ever, never more than there are free slots."""
+        while True:
+            await self._claimable.wait()
+            self._claimable.clear()
+            async with self._claiming:
+                while picked := self._pick():
+                    await self._claim(picked)
+            if self._lanes.waiting and (self._lanes.blocked(time.monotonic()) or not self._may_claim()):
+                asyncio.get_running_loop().call_later(LATER_SECONDS, self._claimable.set)
+
+    async def stop_claiming(self, seconds: float) -> None:
+        """Claims nothing more; waits so long for the answers to what was asked."""
+        self._open = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._claiming:
+                pass
+
+    def _pick(self) -> list[tuple[Lane, Waiting]]:
+        free = self._free()
+        if free <= 0 or not self._open or not self._may_claim():
+            return []
+        return self._lanes.pick(free, time.monotonic())
+
+    async def _claim(self, picked: Sequence[tuple[Lane, Waiting]]) -> None:
+        by_partition: dict[int, list[tuple[Lane, Waiting]]] = {}
+        for lane, waiting in picked:
+            by_partition.setdefault(waiting.partition, []).append((lane, waiting))
+        await asyncio.gather(*(self._claim_in(partition, some) for partition, some in by_partition.items()))
+        self._committable.set()
+        self._readable.set()
+
+    async def _claim_in(self, partition: int, picked: Sequence[tuple[Lane, Waiting]]) -> None:
+        answers = await self._answers(partition, [waiting.token for _, waiting in picked])
+        for (lane, waiting), answer in zip(picked, answers, strict=True):
+            self._counters.inc("worker_claims_total", answer=answer)
+            if answer == "LATER":
+                self._lanes.later(partition, time.monotonic())
+                continue
+            if lane.waiting.get(waiting.offset) is waiting:
+                del lane.waiting[waiting.offset]
+            if answer in ("OK", "MINE"):
+                self._remember(waiting.token)
+                self._start(waiting.token, waiting.message)
+
+    async def _answers(self, partition: int, tokens: Sequence[str]) -> list[Claimed]:
+        """Asks until Redis answers: a claim whose reply is lost may be ours, and then nobody else runs it."""
+        keys = PartitionKeys.of(self._settings.namespace, partition)
+        while True:
+            seen = [token in self._seen for token in tokens]
+            try:
+                return await self._scripts.claim(keys, self._worker_id, tokens, seen)
+            except redis_errors as error:
+                log.warning("claims get no answer", partition=partition, error=str(error))
+            await asyncio.sleep(_PAUSE)
+            while not self._may_claim():  # noqa: ASYNC110 - time alone makes it true
+                await asyncio.sleep(_PAUSE)
+
+    def _remember(self, token: str) -> None:
+        self._seen[token] = None
+        while len(self._seen) > _MOST_SEEN:
+            del self._seen[next(iter(self._seen))]
+
+    # --- commit
+
+    async def commit(self) -> None:
+        """Commits for ever what was claimed or dropped."""
+        while True:
+            await self._committable.wait()
+            self._committable.clear()
+            behind = [lane for lane in self._lanes if lane.position > lane.committed]
+            try:
+                await asyncio.gather(*map(self._commit, behind))
+            except redis_errors as error:
+                log.warning("offsets wait for Redis", error=str(error))
+                await asyncio.sleep(_PAUSE)
+                self._committable.set()
+
+    async def commit_all(self) -> None:
+        """Commits what can be, once, before the lanes are given back. Raises one of `redis_errors`."""
+        await asyncio.gather(*(self._commit(lane) for lane in self._lanes if lane.position > lane.committed))
+
+    async def _commit(self, lane: Lane) -> None:
+        position = lane.position
+        if await self._scripts.task_commit(lane.key, self._worker_id, position, self._lease_ms):
+            lane.committed = max(lane.committed, position)
+        else:
+            self._lanes.drop(lane.source)
+            self._leases.wake()

@@ -1,0 +1,128 @@
+"""One attempt, as a child runs it: find the task, check its parameters, call it, encode what it returns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from wf_core import payload
+from wf_core.errors import PayloadError, PluginError
+from wf_core.tasks import ParametersError, Task, TaskLogger
+from wf_worker.failure import failure_of, refusal
+from wf_worker.frames import Done, Run
+from wf_worker.loading import TaskLoader, is_allowed, not_allowed
+
+
+class Context:
+    """The `TaskContext` of one attempt."""
+
+    def __init__(self, run: Run) -> None:
+        self.execution_id = run.execution
+        self.node = run.node
+        self.attempt = run.attempt
+        self.log: TaskLogger = structlog.get_logger(run.task).bind(**ids(run))
+        self._cancelled = threading.Event()
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same text for every attempt of this node."""
+        return f"{self.execution_id}/{self.node}"
+
+    @property
+    def fence(self) -> int:
+        """The attempt's number."""
+        return self.attempt
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this attempt is not wanted any more."""
+        return self._cancelled.is_set()
+
+    def heartbeat(self, progress: Any = None) -> None:
+        """Logs how far the task is; that the attempt is alive is said by the worker's own heartbeat."""
+        self.log.debug("progress", progress=progress)
+
+    def cancel(self) -> None:
+        """Says that the attempt is not wanted any more."""
+        self._cancelled.set()
+
+
+class Runner:
+    """Runs attempts with what a child was configured with. What an attempt raises becomes its `Done`."""
+
+    def __init__(self, loader: TaskLoader, allow: tuple[str, ...], max_payload_bytes: int) -> None:
+        self._loader = loader
+        self._allow = allow
+        self._limit = max_payload_bytes
+
+    def task(self, name: str) -> Task:
+        """The task, imported if need be. Raises PluginError, also when it may not run here."""
+        task = self._loader.get(name)
+        if task.needs_permission and not is_allowed(name, self._allow):
+            raise PluginError(not_allowed(name))
+        return task
+
+    async def run_async(self, run: Run, context: Context) -> Done:
+        """Runs an async task on the current loop."""
+        structlog.contextvars.bind_contextvars(**ids(run))
+        try:
+            task = self.task(run.task)
+            value = await task.function(**arguments(task, run, context))
+            return self._output(run, task, value)
+        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its failure
+            return _failed(run, context, error)
+
+    def run_sync(self, run: Run, context: Context, started: Callable[[], None] = lambda: None) -> Done:
+        """Runs a task in this thread, an async one on a loop of its own; calls `started` before the task's code."""
+        return contextvars.copy_context().run(self._run_sync, run, context, started)
+
+    def _run_sync(self, run: Run, context: Context, started: Callable[[], None]) -> Done:
+        structlog.contextvars.bind_contextvars(**ids(run))
+        try:
+            task = self.task(run.task)
+            bound = arguments(task, run, context)
+            started()
+            if inspect.iscoroutinefunction(task.function):
+                value = asyncio.run(task.function(**bound))
+            else:
+                value = task.function(**bound)
+            return self._output(run, task, value)
+        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its failure
+            return _failed(run, context, error)
+
+    def _output(self, run: Run, task: Task, value: Any) -> Done:
+        what = f"the output of {run.task}"
+        try:
+            plain = task.dump_output(value)
+        except Exception as error:
+            raise PayloadError(f"{what} is not JSON: {error}") from error
+        return Done(id=run.id, output=payload.encode(plain, limit=self._limit, what=what))
+
+
+def ids(run: Run) -> dict[str, Any]:
+    """What log lines of the attempt carry."""
+    return {"execution": run.execution, "node": run.node, "attempt": run.attempt}
+
+
+def arguments(task: Task, run: Run, context: Context) -> dict[str, Any]:
+    """The keyword arguments of the task's function. Raises ParametersError."""
+    bound = task.bind(payload.decode(run.params))
+    if task.context_parameter is not None:
+        bound[task.context_parameter] = context
+    return bound
+
+
+def _failed(run: Run, context: Context, error: BaseException) -> Done:
+    if isinstance(error, asyncio.CancelledError) and context.cancelled:
+        return Done(id=run.id, cancelled=True, error=refusal("CancelledError", "the attempt was cancelled"))
+    if isinstance(error, ParametersError | PayloadError):
+        return Done(id=run.id, error=refusal(type(error).__name__, str(error), fatal=True))
+    if isinstance(error, PluginError):
+        return Done(id=run.id, error=refusal("PluginError", str(error)))
+    return Done(id=run.id, error=failure_of(error))

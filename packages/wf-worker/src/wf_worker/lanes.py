@@ -1,0 +1,131 @@
+"""Task partitions that this worker leases, and the messages in them that wait for a slot."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from wf_core.broker.protocol import Batch, TopicPartition
+from wf_core.ids import partition_of, token
+from wf_core.wire import TaskMessage
+
+LATER_SECONDS = 0.05
+"""After this long a message is tried again whose event partition's owner has not caught up."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A message that was read and not claimed."""
+
+    offset: int
+    message: TaskMessage
+    token: str
+    partition: int
+    """Of its execution's events."""
+
+    @classmethod
+    def of(cls, offset: int, message: TaskMessage) -> Waiting:
+        """The message at `offset`. Raises ValueError when it names no execution."""
+        name = token(message.execution, message.node, message.attempt)
+        return cls(offset, message, name, partition_of(message.execution))
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """A leased task partition. Its committed offset never passes a message that still waits."""
+
+    source: TopicPartition
+    queue: str
+    key: str
+    committed: int
+    next_read: int
+    trimmed: int = 0
+    waiting: dict[int, Waiting] = field(default_factory=dict)
+
+    @property
+    def position(self) -> int:
+        """The offset that may be committed."""
+        return next(iter(self.waiting), self.next_read)
+
+    def rewind(self, offset: int) -> None:
+        """Goes on from `offset`."""
+        self.waiting.clear()
+        self.committed = self.next_read = offset
+
+
+class Lanes:
+    """The leased task partitions of all queues."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[TopicPartition, Lane] = {}
+        self._later: dict[int, float] = {}
+        self.changed = False
+        """The assignment of the reader is out of date."""
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(list(self._lanes.values()))
+
+    def __contains__(self, source: TopicPartition) -> bool:
+        return source in self._lanes
+
+    def of(self, queue: str) -> list[Lane]:
+        """The lanes of one queue."""
+        return [lane for lane in self._lanes.values() if lane.queue == queue]
+
+    @property
+    def waiting(self) -> int:
+        """Messages that wait."""
+        return sum(len(lane.waiting) for lane in self._lanes.values())
+
+    def add(self, lane: Lane) -> None:
+        """A partition was leased."""
+        self._lanes[lane.source] = lane
+        self.changed = True
+
+    def drop(self, source: TopicPartition) -> None:
+        """A partition is not ours any more; what waits in it is the next lessee's."""
+        if self._lanes.pop(source, None) is not None:
+            self.changed = True
+
+    def rewind(self, lane: Lane, offset: int) -> None:
+        """Reads a lane again from `offset`."""
+        lane.rewind(offset)
+        self.changed = True
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """What a reader is to read, from where."""
+        return {lane.source: lane.next_read for lane in self._lanes.values()}
+
+    def lane_of(self, batch: Batch) -> Lane | None:
+        """The lane that a batch continues; None when it was read under an assignment that is over."""
+        lane = self._lanes.get(batch.source)
+        if lane is None or lane.next_read != batch.offset:
+            self.changed = True
+            return None
+        return lane
+
+    def pick(self, most: int, now: float) -> list[tuple[Lane, Waiting]]:
+        """Up to `most` messages to claim, oldest first; they go on waiting until they are taken out."""
+        ready = [self._ready(lane, now) for lane in self._lanes.values() if lane.waiting]
+        return list(islice(heapq.merge(*ready, key=lambda pair: pair[1].message.queued_at), most))
+
+    def later(self, partition: int, now: float) -> None:
+        """Messages of this event partition are left alone for a moment."""
+        self._later[partition] = now + LATER_SECONDS
+
+    def blocked(self, now: float) -> bool:
+        """Whether some event partition is left alone."""
+        self._later = {partition: until for partition, until in self._later.items() if until > now}
+        return bool(self._later)
+
+    def _ready(self, lane: Lane, now: float) -> Iterator[tuple[Lane, Waiting]]:
+        for waiting in lane.waiting.values():
+            if self._later.get(waiting.partition, 0.0) <= now:
+                yield lane, waiting
+
+
+def share(partitions: int, workers: int) -> int:
+    """How many of a queue's partitions one of so many workers takes."""
+    return -(-partitions // max(1, workers))

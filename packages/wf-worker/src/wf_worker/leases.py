@@ -1,0 +1,196 @@
+"""Leases task partitions: a fair share of each queue while there are free slots.
+
+A worker without a free slot gives away the partitions in which messages wait, if another one has room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+import structlog
+
+from wf_core.broker import topics
+from wf_core.broker.open import read_incarnation
+from wf_core.broker.protocol import Log, LogUnavailableError, TopicPartition
+from wf_core.settings import Settings
+from wf_core.store.client import redis_errors
+from wf_core.store.keys import InstallationKeys
+from wf_core.store.scripts import Scripts
+from wf_worker.lanes import Lane, Lanes, share
+from wf_worker.registration import Peer, Registration
+
+log = structlog.get_logger(__name__)
+
+_TICK = 0.5
+_LOOK_SECONDS = 5.0
+"""How often the log's incarnation is read, and consumed messages are trimmed."""
+_AT_ONCE = 16
+_AWAY: tuple[type[Exception], ...] = (LogUnavailableError, *redis_errors)
+
+
+class Leases:
+    """Takes, renews and gives back lanes. `free` tells the free slots, `on_lanes` hears that lanes changed."""
+
+    def __init__(  # noqa: PLR0913 - the parts that it connects
+        self,
+        broker: Log,
+        scripts: Scripts,
+        settings: Settings,
+        registration: Registration,
+        lanes: Lanes,
+        queues: Sequence[str],
+        partitions: int,
+        incarnation: str,
+        free: Callable[[], int],
+        on_lanes: Callable[[], None],
+    ) -> None:
+        self.incarnation = incarnation
+        self._log = broker
+        self._scripts = scripts
+        self._settings = settings
+        self._keys = InstallationKeys(settings.namespace)
+        self._registration = registration
+        self._lanes = lanes
+        self._queues = queues
+        self._partitions = partitions
+        self._free = free
+        self._on_lanes = on_lanes
+        self._lease_ms = round(settings.lease_seconds * 1000)
+        self._tick = min(_TICK, settings.lease_seconds / 4)
+        self._wanted = asyncio.Event()
+        self._full_since: float | None = None
+        self._looked_at = time.monotonic()
+        self._away = False
+
+    async def run(self) -> None:
+        """Leases for ever."""
+        while True:
+            try:
+                await self._step()
+                self._away = False
+            except _AWAY as error:
+                if not self._away:
+                    log.warning("task partitions cannot be leased for a moment", error=str(error))
+                self._away = True
+            self._wanted.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._tick):
+                    await self._wanted.wait()
+
+    def wake(self) -> None:
+        """A slot came free, or lanes were lost: look at once, if we hold nothing."""
+        if self._full_since is not None or not any(True for _ in self._lanes):
+            self._wanted.set()
+
+    async def ensure_topics(self) -> None:
+        """Creates the topics of our queues where they are missing."""
+        names = [topics.tasks(self._settings.namespace, queue) for queue in self._queues]
+        await self._log.ensure_topics(dict.fromkeys(names, self._partitions))
+
+    async def look(self) -> bool:
+        """Reads the log's incarnation again; True when it is another one, so that every lane begins anew."""
+        self._looked_at = time.monotonic()
+        found = await read_incarnation(self._log, self._settings)
+        if found == self.incarnation:
+            return False
+        log.error("the log has another incarnation", was=self.incarnation, incarnation=found)
+        await self.ensure_topics()
+        self.incarnation = found
+        for lane in self._lanes:
+            self._lanes.drop(lane.source)
+        self._wanted.set()
+        return True
+
+    async def release_all(self) -> None:
+        """Gives every lane back."""
+        await self._release(list(self._lanes))
+
+    async def _step(self) -> None:
+        if time.monotonic() - self._looked_at > _LOOK_SECONDS:
+            await self.look()
+            await self._trim()
+        peers = await self._registration.peers()
+        await _gather(self._renew(lane) for lane in self._lanes)
+        for queue in self._queues:
+            await self._balance(queue, [peer for peer in peers if queue in peer.queues])
+
+    async def _balance(self, queue: str, peers: Sequence[Peer]) -> None:
+        others = sum(1 for peer in peers if peer.id != self._registration.worker_id and peer.free > 0)
+        if self._is_full() and others:
+            await self._release([lane for lane in self._lanes.of(queue) if lane.waiting])
+        held = self._lanes.of(queue)
+        wanted = share(self._partitions, others + 1)
+        if len(held) > wanted:
+            await self._release(held[wanted:])
+        elif len(held) < wanted and self._free() > 0:
+            await self._take(queue, wanted - len(held))
+
+    def _is_full(self) -> bool:
+        """Whether there was no free slot for a heartbeat's time: shorter than that, changing hands costs more."""
+        now = time.monotonic()
+        if self._free() > 0:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = now
+        return self._full_since is not None and now - self._full_since >= self._settings.heartbeat_seconds
+
+    async def _take(self, queue: str, wanted: int) -> None:
+        topic = topics.tasks(self._settings.namespace, queue)
+        absent = [n for n in range(self._partitions) if TopicPartition(topic, n) not in self._lanes]
+        random.shuffle(absent)
+        while absent and wanted > 0:
+            some, absent = absent[:wanted], absent[wanted:]
+            taken = await _gather(self._lease(queue, TopicPartition(topic, number)) for number in some)
+            wanted -= sum(taken)
+
+    async def _lease(self, queue: str, source: TopicPartition) -> bool:
+        key = self._keys.task_lease(queue, source.partition)
+        offset = await self._ask(key)
+        if offset is None:
+            return False
+        self._lanes.add(Lane(source, queue, key, committed=offset, next_read=offset))
+        self._on_lanes()
+        return True
+
+    async def _renew(self, lane: Lane) -> bool:
+        offset = await self._ask(lane.key)
+        if offset is None:
+            self._lanes.drop(lane.source)
+        elif offset < lane.committed:
+            log.warning("Redis forgot a committed offset; its messages are read again", source=str(lane.source))
+            self._lanes.rewind(lane, offset)
+            self._on_lanes()
+        return offset is not None
+
+    async def _ask(self, key: str) -> int | None:
+        worker = self._registration.worker_id
+        return await self._scripts.task_lease(key, worker, self._lease_ms, incarnation=self.incarnation)
+
+    async def _release(self, lanes: Sequence[Lane]) -> None:
+        if not lanes:
+            return
+        for lane in lanes:
+            self._lanes.drop(lane.source)
+        await _gather(self._scripts.task_release(lane.key, self._registration.worker_id) for lane in lanes)
+        self._on_lanes()
+
+    async def _trim(self) -> None:
+        for lane in self._lanes:
+            if lane.committed > lane.trimmed:
+                lane.trimmed = lane.committed
+                await self._log.trim(lane.source, lane.committed)
+
+
+async def _gather(calls: Iterable[Awaitable[bool]]) -> list[bool]:
+    """Awaits all, a few at a time."""
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(call: Awaitable[bool]) -> bool:
+        async with limit:
+            return await call
+
+    return await asyncio.gather(*map(one, calls))

@@ -1,0 +1,5 @@
+"""A file whose import ends the process."""
+
+import os
+
+os._exit(7)
