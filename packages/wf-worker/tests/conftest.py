@@ -183,8 +183,9 @@ async def desk(settings: Settings, redis: Any) -> AsyncIterator[Desk]:
     await it.open()
     following = asyncio.create_task(it.follow())
     yield it
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+    while not following.done():  # on Python 3.11 a client may swallow a cancel
+        following.cancel()
+        await asyncio.wait([following], timeout=0.05)
     await broker.close()
 
 
@@ -205,13 +206,8 @@ class Started:
         """Drains it, as SIGTERM does."""
         self._stop.set()
         if self._running is not None:
-            try:
-                async with asyncio.timeout(20):
-                    await asyncio.shield(self._running)
-            except TimeoutError:
-                for t in asyncio.all_tasks(): t.print_stack()
-                print([ (k.pid,k.kind,k.gone,k.retired,k._process and k._process.returncode) for k in self.service.executors._children], self.service.executors._tokens, self.service.executors._attempts, len(self.service.reports))
-                raise
+            async with asyncio.timeout(20):
+                await self._running
             self._running = None
 
 

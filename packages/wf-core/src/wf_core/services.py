@@ -9,12 +9,12 @@ from wf_core.settings import Settings
 
 
 class Service(Protocol):
-    """The API, an orchestrator or a worker. Constructed with `Settings`; several may share one event loop (`wf dev`)."""
+    """The API, an orchestrator or a worker, constructed with `Settings`; several may share one loop (`wf dev`)."""
 
     def __init__(self, settings: Settings) -> None: ...
 
     async def start(self) -> None:
-        """Connects and begins to work. Raises SetupError or UnavailableError, having released what it took."""
+        """Connects. Raises SetupError or UnavailableError, having released what it took."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set, then drains and disconnects. Raises when it cannot go on."""

@@ -59,7 +59,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_
     v: int = 1
 
 
-class Document(Record, tag="document"):
+class Document(Record, frozen=True, tag="document"):
     """Part `part` of `parts` of a zlib-compressed canonical document; ahead of the first `created` naming it."""
 
     hash: str
@@ -68,7 +68,7 @@ class Document(Record, tag="document"):
     data: bytes
 
 
-class Created(Record, tag="created"):
+class Created(Record, frozen=True, tag="created"):
     """An execution was accepted. `input` is JSON bytes; `request` a hash of the request for idempotency."""
 
     id: str
@@ -82,7 +82,7 @@ class Created(Record, tag="created"):
     request: str = ""
 
 
-class Triggered(Record, tag="triggered"):
+class Triggered(Record, frozen=True, tag="triggered"):
     """An execution may start. `input`, when given, replaces that of `created`."""
 
     id: str
@@ -90,7 +90,7 @@ class Triggered(Record, tag="triggered"):
     request: str = ""
 
 
-class Cancelled(Record, tag="cancelled"):
+class Cancelled(Record, frozen=True, tag="cancelled"):
     """Someone asked to cancel an execution."""
 
     id: str
@@ -98,7 +98,7 @@ class Cancelled(Record, tag="cancelled"):
     request: str = ""
 
 
-class Result(Record, tag="result"):
+class Result(Record, frozen=True, tag="result"):
     """An attempt ended on a worker: exactly one of `output` (JSON bytes) and `error` is set. Times as of the worker."""
 
     node: str
@@ -114,7 +114,7 @@ class Result(Record, tag="result"):
     """Distribution and version of the task's code, `wf-tasks-builtin 0.1.0`."""
 
 
-class Timer(Record, tag="timer"):
+class Timer(Record, frozen=True, tag="timer"):
     """A timer fell due. `timer` is its kind: `retry` or `deadline` (of the execution; node is empty)."""
 
     timer: str
@@ -122,7 +122,7 @@ class Timer(Record, tag="timer"):
     attempt: int = 0
 
 
-class Lost(Record, tag="lost"):
+class Lost(Record, frozen=True, tag="lost"):
     """An attempt was lost to the platform. `reason`: dead, orphan, drain, or withdrawn (unclaimed and unwanted)."""
 
     node: str
@@ -132,7 +132,7 @@ class Lost(Record, tag="lost"):
     silent_ms: int = 0
 
 
-class Decision(Record, tag="decision"):
+class Decision(Record, frozen=True, tag="decision"):
     """A retry policy's verdict on attempt `attempt`: after `delay_ms` again, or stop when it is None."""
 
     node: str
@@ -142,7 +142,7 @@ class Decision(Record, tag="decision"):
     policy: str
 
 
-class Unsendable(Record, tag="unsendable"):
+class Unsendable(Record, frozen=True, tag="unsendable"):
     """The log refuses an attempt's task message for good: the node fails."""
 
     node: str
@@ -150,7 +150,7 @@ class Unsendable(Record, tag="unsendable"):
     error: Failure
 
 
-class Expanded(Record, tag="expanded"):
+class Expanded(Record, frozen=True, tag="expanded"):
     """A `dynamic` node's plan, frozen. Reserved."""
 
     node: str

@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from wf_core.schema.validation import canonical_bytes, document_hash, parse_document
+from wf_testservers.memory import Store as MemoryStore
 
 from wf_core import ids, wire
 from wf_core.plan import Plan, load_plan
+from wf_core.schema.validation import canonical_bytes, document_hash, parse_document
 from wf_core.states import ExecutionStatus, NodeStatus
-from wf_core.store import ops as operations
 from wf_core.store.keys import PartitionKeys
 from wf_orchestrator.machine.decide import decide
 from wf_orchestrator.machine.effects import Dispatch, Outcome
@@ -25,60 +25,8 @@ KEYS = PartitionKeys.of("wf", 0)
 EXECUTION_ID = ids.derived_execution_id("a key", 1)
 
 
-class Store:
-    """What APPLY's operations do to Redis."""
-
-    def __init__(self) -> None:
-        self.keys: dict[str, Any] = {}
-
-    def apply(self, ops: list[operations.Op]) -> None:
-        """Runs what APPLY would run, through the same checks."""
-        for command, key, *arguments in operations.split(ops):
-            name = str(key)
-            getattr(self, str(command).lower())(name, *arguments)
-            if not self.keys[name]:
-                del self.keys[name]
-
-    def hset(self, key: str, *pairs: Any) -> None:
-        self.keys.setdefault(key, {}).update(
-            {
-                name: value.encode() if isinstance(value, str) else value
-                for name, value in zip(*[iter(pairs)] * 2, strict=True)
-            }
-        )
-
-    def hdel(self, key: str, *names: str) -> None:
-        self._drop(key, names)
-
-    def zrem(self, key: str, *members: str) -> None:
-        self._drop(key, members)
-
-    def _drop(self, key: str, names: tuple[str, ...]) -> None:
-        held = self.keys.setdefault(key, {})
-        for name in names:
-            held.pop(name, None)
-
-    def zadd(self, key: str, *pairs: str) -> None:
-        scored = zip(*[iter(pairs)] * 2, strict=True)
-        self.keys.setdefault(key, {}).update({member: int(score) for score, member in scored})
-
-    def sadd(self, key: str, *members: str) -> None:
-        self.keys.setdefault(key, set()).update(members)
-
-    def setrange(self, key: str, offset: str, data: bytes) -> None:
-        held = self.keys.setdefault(key, bytearray())
-        held.extend(bytes(max(0, int(offset) + len(data) - len(held))))
-        held[int(offset) : int(offset) + len(data)] = data
-
-    def xadd(self, key: str, entry_id: str, *pairs: Any) -> None:
-        stream = self.keys.setdefault(key, [])
-        place = tuple(int(part) for part in entry_id.split("-"))
-        assert not stream or place > stream[-1][0], f"{entry_id} is not above {stream[-1][0]}"
-        stream.append((place, dict(zip(*[iter(pairs)] * 2, strict=True))))
-
-    def get(self, key: str) -> Any:
-        """The value at a key, {} when there is none."""
-        return self.keys.get(key, {})
+class Store(MemoryStore):
+    """What APPLY's operations do to Redis, and how the shell loads an execution from it."""
 
     def load(self, execution_id: str, plan: Plan) -> Execution | None:
         """Loads an execution as the shell does."""

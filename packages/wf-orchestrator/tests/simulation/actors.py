@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from simulation.world import (
     load_execution,
     partition_of,
 )
+
 from wf_core import ids, wire
 from wf_core.policies import Retry
 from wf_core.states import AttemptStatus
@@ -75,20 +77,16 @@ def _command(world: World, execution_id: str, verb: str, event: wire.Event) -> S
 
     while True:
         yield
-        try:
+        with suppress(TimedOut):
             world.call(accept)
             break
-        except TimedOut:
-            pass
     if world.chance(0.2):
         return  # it died here: the sweep appends the command
     for _ in range(3):
         yield
-        try:
+        with suppress(TimedOut):
             world.append(world.log[p], event)
             return
-        except TimedOut:
-            pass
 
 
 # -- orchestrator
@@ -184,22 +182,13 @@ class Orchestrator:
         if shard.meta.off != o.off:
             self.owned.pop(p)  # Redis went back: what it says now belongs to another offset
             return
-        for event in records:  # before the fold, which does no I/O
-            if event.execution not in o.executions and (found := load_execution(shard.store, KEYS[p], event.execution)):
-                o.executions[event.execution] = found
-        outcomes: list[Outcome] = []
-        for n, event in enumerate(records):
-            plan = BY_HASH[event.document] if isinstance(event, wire.Created) else None
-            outcome = decide(o.state, o.executions.get(event.execution), event, o.off + n, plan)
-            if outcome.execution is not None:
-                o.executions[event.execution] = outcome.execution
-            outcomes.append(outcome)
+        outcomes = self._outcomes(p, o, shard, records)
         ops = to_ops(KEYS[p], outcomes, o.gen)
         if w.mutant == "produce first":
-            for outcome in outcomes:
-                for effect in outcome.effects:
-                    if isinstance(effect, Dispatch):
-                        w.append(w.tasks[w.random.randrange(TASK_PARTITIONS)], effect.message)
+            for effect in (
+                effect for outcome in outcomes for effect in outcome.effects if isinstance(effect, Dispatch)
+            ):
+                w.append(w.tasks[w.random.randrange(TASK_PARTITIONS)], effect.message)
         yield  # decided, nothing written
         following, batch = o.off + len(outcomes), w.unique(o.nonce)
         reply = ""
@@ -220,6 +209,19 @@ class Orchestrator:
         for outcome in outcomes:
             self._remember(o, outcome)
         yield  # written, nothing sent
+
+    def _outcomes(self, p: int, o: Owned, shard: Shard, records: list[wire.Event]) -> list[Outcome]:
+        for event in records:  # before the fold, which does no I/O
+            if event.execution not in o.executions and (found := load_execution(shard.store, KEYS[p], event.execution)):
+                o.executions[event.execution] = found
+        outcomes: list[Outcome] = []
+        for n, event in enumerate(records):
+            plan = BY_HASH[event.document] if isinstance(event, wire.Created) else None
+            outcome = decide(o.state, o.executions.get(event.execution), event, o.off + n, plan)
+            if outcome.execution is not None:
+                o.executions[event.execution] = outcome.execution
+            outcomes.append(outcome)
+        return outcomes
 
     def _apply(self, shard: Shard, o: Owned, following: int, batch: str, ops: list[Any]) -> str:
         m = shard.meta
@@ -298,7 +300,7 @@ class Orchestrator:
             kind, _, token = name.partition("|")
             execution_id, node, attempt = ids.split_token(token)
             if kind == "decide":
-                yield from self._decide(p, o, execution_id, node, attempt)
+                yield from self._decide(p, execution_id, node, attempt)
             elif kind == "withdraw":
                 if w.call(lambda data, token=token: self._withdraw(data.shards[p], o, token)):
                     yield
@@ -309,7 +311,7 @@ class Orchestrator:
                 w.append(w.log[p], timer)
             yield
 
-    def _decide(self, p: int, o: Owned, execution_id: str, node: str, attempt: int) -> Steps:
+    def _decide(self, p: int, execution_id: str, node: str, attempt: int) -> Steps:
         w = self.world
         shard = w.call(lambda data: data.shards[p], writes=False)
         execution = load_execution(shard.store, KEYS[p], execution_id)

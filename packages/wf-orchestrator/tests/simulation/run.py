@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simulation.actors import ORCHESTRATOR, WORKER, Steps, api
 from simulation.world import PARTITIONS, Violation, World
+
 from wf_core import ids
 
 STEPS = 2_500

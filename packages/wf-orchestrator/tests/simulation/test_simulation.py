@@ -6,7 +6,6 @@ import os
 from collections import Counter
 
 import pytest
-
 from simulation.run import run
 from simulation.world import Violation
 
@@ -57,7 +56,7 @@ def test_a_broken_rule_is_caught(mutant: str):
 
 @pytest.mark.parametrize("mutant", ["trim first", "commit first"])
 def test_a_sweep_repairs_what_a_broken_order_lost(mutant: str):
-    """Trimming the outbox before sending, or committing before claiming, loses messages; the orphan sweep finds them."""
+    """Trimming before sending, or committing before claiming, loses messages; the orphan sweep finds them."""
     stats: Counter[str] = Counter()
     for seed in range(15):
         stats += run(seed, mutant).stats

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from wf_testservers.memory import Store
+
 from wf_core import ids, wire
 from wf_core.plan import Plan, load_plan
 from wf_core.schema.validation import canonical_bytes, document_hash, parse_document
@@ -21,7 +23,6 @@ from wf_core.store.keys import PartitionKeys
 from wf_orchestrator.machine.decide import decide
 from wf_orchestrator.machine.snapshot import load, result_fields, to_ops
 from wf_orchestrator.machine.state import Execution, PartitionState
-from wf_testservers.memory import Store
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class TimedOut(Exception):  # noqa: N818 - what a caller sees when a request or 
     """The call may or may not have happened."""
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 - the field's word
     """The protocol broke its promise."""
 
 
@@ -260,7 +261,7 @@ class World:
     # -- the log
 
     def append(self, records: list[T], record: T) -> int:
-        """Appends and returns the offset. Raises TimedOut when the append or its acknowledgement is lost, or is late."""
+        """Appends and returns the offset. Raises TimedOut when the append or its acknowledgement is lost or late."""
         if self.chance(0.02):
             self.stats["appends lost"] += 1
             raise TimedOut

@@ -195,8 +195,8 @@ class Executors:
         if child is None:
             self._waiting.append(attempt)
             return
-        self._send(attempt, child)
         self._time(attempt)
+        self._send(attempt, child)
 
     def _runner_ready(self) -> None:
         for child in [c for c in self._children if c.kind == "runner" and c.retired]:
@@ -230,8 +230,8 @@ class Executors:
             self._release(await self._spawn("process", self._frame, self.configure))
 
     def _send_process(self, attempt: Attempt, child: Child) -> None:
-        self._send(attempt, child)
         self._after(attempt, LOAD_SECONDS, lambda: self._stop(attempt, "loading"))
+        self._send(attempt, child)
 
     def _send(self, attempt: Attempt, child: Child) -> None:
         message = attempt.message
@@ -247,6 +247,8 @@ class Executors:
                 params=message.params,
             )
         )
+        if child.gone:  # between its start and now
+            self._conclude(attempt)
 
     def _started(self, frame: Started) -> None:
         attempt = self._attempts.get(frame.id)

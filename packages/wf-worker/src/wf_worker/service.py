@@ -39,7 +39,7 @@ MOST_REPORTS = 10_000
 """Results that may wait for the fold; beyond it nothing new is claimed."""
 _WATCH_SECONDS = 1.0
 _LAST_CLAIM_SECONDS = 2.0
-_CANCEL_SECONDS = 0.5
+_CANCEL_SECONDS = 0.05
 
 
 class WorkerService:
@@ -256,7 +256,7 @@ class WorkerService:
 
     @staticmethod
     async def _stop(parts: Collection[asyncio.Task[Any]]) -> None:
-        """Cancels, again and again: redis-py 8.1 was seen to swallow a cancel and go on."""
+        """Cancels, again and again: on Python 3.11 `asyncio.wait_for`, in redis-py, may swallow a cancel and go on."""
         left = set(parts)
         while left:
             for part in left:

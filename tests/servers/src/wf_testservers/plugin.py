@@ -71,7 +71,7 @@ def namespace() -> str:
 @pytest_asyncio.fixture
 async def redis(redis_server: RedisServer, namespace: str) -> AsyncIterator[Redis]:
     """A client as services have it. The test's keys are deleted at the end."""
-    from wf_core.store.client import connect  # noqa: PLC0415 - a run that needs no server pays for no client
+    from wf_core.store.client import connect
 
     client = connect(_settings(namespace, redis_server, None))
     yield client
@@ -98,7 +98,7 @@ def settings(request: pytest.FixtureRequest, namespace: str, redis_server: Redis
 @pytest_asyncio.fixture
 async def log(settings: Settings, redis: Redis, log_driver: str) -> AsyncIterator[Log]:
     """The log that `log_driver` names, started, without topics."""
-    from wf_core.broker.open import open_log  # noqa: PLC0415 - as above
+    from wf_core.broker.open import open_log
 
     driver = open_log(settings, redis)
     await driver.start()
@@ -107,7 +107,7 @@ async def log(settings: Settings, redis: Redis, log_driver: str) -> AsyncIterato
 
 
 def _settings(namespace: str, redis: RedisServer, kafka: KafkaServer | None) -> Settings:
-    from wf_core.settings import Settings  # noqa: PLC0415 - as above
+    from wf_core.settings import Settings
 
     return Settings(
         redis_host=redis.host,
