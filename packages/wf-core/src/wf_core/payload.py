@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
 
 from wf_core.errors import PayloadError
 
+MOST_DEPTH = 200
+"""Levels of nesting: deeper values overflow the stack of readers that recurse, CEL's among them."""
+
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
 _decoder = msgspec.json.Decoder()
 
 
 def encode(value: Any, *, limit: int | None = None, what: str = "the value") -> bytes:
     """`value` as compact JSON.
 
-    Raises PayloadError when it is no JSON value, or longer than `limit` bytes; `what` names it in the message.
+    Raises PayloadError when it is no JSON value, nested too deep, or longer than `limit` bytes; `what` names it in the message.
     """
     try:
         data = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
@@ -23,6 +28,8 @@ def encode(value: Any, *, limit: int | None = None, what: str = "the value") -> 
         raise PayloadError(f"{what} holds a lone surrogate, which no JSON text may carry") from error
     except (TypeError, ValueError, RecursionError) as error:
         raise PayloadError(f"{what} is not JSON: {error}") from error
+    if data.count(b"[") + data.count(b"{") > MOST_DEPTH and _depth(data) > MOST_DEPTH:
+        raise PayloadError(f"{what} is nested more than {MOST_DEPTH} levels deep")
     if limit is not None and len(data) > limit:
         raise PayloadError(
             f"{what} is {len(data):,} bytes of JSON, more than the {limit:,} that may travel; "
@@ -34,3 +41,14 @@ def encode(value: Any, *, limit: int | None = None, what: str = "the value") -> 
 def decode(data: bytes) -> Any:
     """The value of bytes that `encode` made."""
     return _decoder.decode(data)
+
+
+def _depth(data: bytes) -> int:
+    depth = most = 0
+    for match in _BRACKETS.finditer(data):
+        if match[1]:
+            depth += 1
+            most = max(most, depth)
+        elif match[2]:
+            depth -= 1
+    return most

@@ -1,4 +1,4 @@
-"""The workflow document: its one definition. Fields mean what docs/workflows.md says."""
+"""The workflow document: its one definition, from which its published JSON Schema is made."""
 
 from __future__ import annotations
 
