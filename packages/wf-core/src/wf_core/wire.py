@@ -182,12 +182,26 @@ class Incarnation(msgspec.Struct, frozen=True, kw_only=True):
     v: int = 1
 
 
+class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What lies in the dead letters: where a record came from, why it is there, and its bytes."""
+
+    topic: str
+    partition: int
+    offset: int | None
+    """Of the record; None for a command that never reached the log."""
+    reason: str
+    ts: int
+    source: str
+    record: bytes
+    v: int = 1
+
+
 _encoder = msgspec.msgpack.Encoder()
 _events: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Event)
 _messages = msgspec.msgpack.Decoder(TaskMessage)
 
 
-def encode(record: Record | TaskMessage | Incarnation) -> bytes:
+def encode(record: Record | TaskMessage | Incarnation | DeadLetter) -> bytes:
     """The bytes of a record."""
     return _encoder.encode(record)
 

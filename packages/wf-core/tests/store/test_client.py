@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -102,3 +103,19 @@ async def test_a_restart_of_redis_goes_unnoticed(tmp_path: Path):
         server.restart()
         assert await scripts.lease(keys, "a", 60_000) is not None
         await client.aclose()
+
+
+async def test_a_cancel_is_never_lost(redis: Redis) -> None:
+    """A task that does nothing but talk to Redis ends at its first cancel, wherever it stands."""
+
+    async def talk() -> None:
+        while True:
+            await redis.ping()
+
+    for n in range(100):
+        task = asyncio.create_task(talk())
+        await asyncio.sleep(0.001 + n / 100_000)
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=1)
+        assert done, f"cancel number {n} was lost"
+        assert task.cancelled()

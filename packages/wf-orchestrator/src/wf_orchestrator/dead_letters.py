@@ -7,23 +7,10 @@ import structlog
 
 from wf_core.broker import topics
 from wf_core.broker.protocol import RecordTooLargeError, TopicPartition
+from wf_core.wire import DeadLetter, encode
 from wf_orchestrator.context import Context
 
 log = structlog.get_logger(__name__)
-
-
-class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What lies in the dead letters: where the record came from, why it is there, and its bytes."""
-
-    topic: str
-    partition: int
-    offset: int | None
-    """Of the record; None for a command that never reached the log."""
-    reason: str
-    ts: int
-    source: str
-    record: bytes
-    v: int = 1
 
 
 async def bury(context: Context, partition: int, offset: int | None, record: bytes, reason: str) -> None:
@@ -40,9 +27,8 @@ async def bury(context: Context, partition: int, offset: int | None, record: byt
     )
     log.error("dead letter", partition=partition, offset=offset, reason=reason)
     context.counters.inc("dead_letters_total")
-    encoded = msgspec.msgpack.encode(letter)
     try:
-        await context.log.append(target, [encoded])
+        await context.log.append(target, [encode(letter)])
     except RecordTooLargeError:
         cut = msgspec.structs.replace(letter, record=record[:1000], reason=f"{reason} (the record is cut)")
-        await context.log.append(target, [msgspec.msgpack.encode(cut)])
+        await context.log.append(target, [encode(cut)])

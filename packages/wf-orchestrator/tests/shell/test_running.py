@@ -10,8 +10,8 @@ import msgspec
 from wf_core import wire
 from wf_core.broker import topics
 from wf_core.broker.protocol import TopicPartition
+from wf_core.wire import DeadLetter
 from wf_orchestrator import outbox
-from wf_orchestrator.dead_letters import DeadLetter
 
 PAIR = {"nodes": {"a": {"task": "t"}, "b": {"task": "t", "params": {"x": "${{ nodes.a.output }}"}}}}
 ONE = {"nodes": {"a": {"task": "t"}}}

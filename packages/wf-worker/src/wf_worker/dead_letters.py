@@ -11,24 +11,12 @@ from wf_core.broker import topics
 from wf_core.broker.protocol import Log, LogUnavailableError, RecordTooLargeError, TopicPartition
 from wf_core.metrics import Counters
 from wf_core.store.clock import Clock
+from wf_core.wire import DeadLetter, encode
 
 log = structlog.get_logger(__name__)
 
 _PAUSE = 0.5
 _CUT = 1000
-
-
-class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Where a record came from, why it is here, and its bytes. Orchestrators write the same shape."""
-
-    topic: str
-    partition: int
-    offset: int
-    reason: str
-    ts: int
-    source: str
-    record: bytes
-    v: int = 1
 
 
 class DeadLetters:
@@ -56,7 +44,7 @@ class DeadLetters:
         self._counters.inc("dead_letters_total")
         while True:
             try:
-                await self._log.append(self._target, [msgspec.msgpack.encode(letter)])
+                await self._log.append(self._target, [encode(letter)])
             except RecordTooLargeError:
                 letter = msgspec.structs.replace(letter, record=record[:_CUT], reason=f"{reason} (the record is cut)")
             except LogUnavailableError:

@@ -1,4 +1,4 @@
-"""Apache Kafka's jars: fetched once through Maven into a cache folder (`WF_KAFKA_CACHE`, default `~/.cache/wf-kafka`)."""
+"""Apache Kafka's jars: fetched once through Maven into a folder (`WF_KAFKA_CACHE`, default `~/.cache/wf-kafka`)."""
 
 from __future__ import annotations
 

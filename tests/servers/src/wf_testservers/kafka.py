@@ -128,7 +128,7 @@ class KafkaServer:
         self.node.process.kill()
 
     def stop(self) -> None:
-        """Ends our broker; somebody's is left alone. It is killed: nobody wants to wait for a test broker's farewell."""
+        """Ends our broker; somebody's is left alone. It is killed: its farewell is of no use."""
         if self._node is not None:
             self._node.process.kill()
 
@@ -139,7 +139,7 @@ class KafkaServer:
 
 
 def choose() -> tuple[Kind, str]:
-    """Which broker this host can have, and why. Raises ServerError when WF_REQUIRE_KAFKA is set and it is the stand-in."""
+    """Which broker this host can have, and why. Raises ServerError when it would be a stand-in that is refused."""
     if servers := os.environ.get("APP_KAFKA_BOOTSTRAP_SERVERS"):
         return "external", f"APP_KAFKA_BOOTSTRAP_SERVERS={servers}"
     missing = _missing_java() or jars.missing()

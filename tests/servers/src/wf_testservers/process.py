@@ -104,7 +104,7 @@ class Process:
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on, outside the range of outgoing connections, so that a restart finds it free."""
+    """A free loopback port outside the range of outgoing connections, so that a restart finds it free again."""
     for _ in range(1000):
         port = random.randrange(15_000, 32_000)
         with socket.socket() as probe, suppress(OSError):

@@ -78,7 +78,7 @@ class RedisServer:
 
 @contextmanager
 def start_redis(directory: Path, options: Sequence[str] = ()) -> Iterator[RedisServer]:
-    """A running server with its data in `directory`, stopped at the end. `options` are redis-server's: `--name value`."""
+    """A running server with its data in `directory`, stopped at the end. `options` go to redis-server."""
     server = RedisServer(directory, options)
     try:
         server.start()

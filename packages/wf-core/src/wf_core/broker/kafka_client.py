@@ -109,7 +109,7 @@ class Replaceable(Generic[C]):
 
 
 async def _stop(client: Any) -> None:
-    """Stops for certain: aiokafka's `stop` gives up half-way when a fetch was on its way (it awaits a cancelled task)."""
+    """Stops for certain: aiokafka's `stop` gives up half-way when a fetch is on its way: it awaits a cancelled task."""
     try:
         async with asyncio.timeout(2 * CALL_SECONDS):
             await client.stop()

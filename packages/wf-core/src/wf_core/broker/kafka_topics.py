@@ -27,11 +27,11 @@ async def ensure(settings: Settings, wanted: Mapping[str, int]) -> None:
     try:
         async with asyncio.timeout(settings.connect_seconds):
             await client.start()
-            # All topics are listed: asking for one that is missing could make a broker create it, with its own defaults.
+            # All topics are listed: a broker may create one that is asked for by name, with its own defaults.
             present = {topic["topic"] for topic in await client.describe_topics()}
             if missing := {topic: count for topic, count in wanted.items() if topic not in present}:
                 await _create(client, settings, missing)
-            while not await _ready(client, wanted):
+            while not await _ready(client, wanted):  # noqa: ASYNC110 - only the broker knows, and it has to be asked
                 await asyncio.sleep(_POLL_SECONDS)
     except AWAY as error:
         raise unavailable(settings, error) from error

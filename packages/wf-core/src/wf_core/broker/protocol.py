@@ -1,6 +1,7 @@
 """The log: partitioned, ordered, append-only. Both drivers pass the contract suite in `tests/broker/`.
 
-There are no consumer groups: partitions are leased in Redis, and a reader reads what it is assigned, from where it says.
+There are no consumer groups: partitions are leased in Redis, and a reader reads what it is assigned, from where it
+is told.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from wf_core.errors import UnavailableError, WfError
-
 
 MAX_RECORD_BYTES = 1_000_000
 """Longest record that every driver takes; Kafka's own limit with its framing is 1,048,588."""
@@ -38,7 +38,7 @@ class Batch:
 
 
 class LogUnavailableError(UnavailableError):
-    """The log did not answer in time. An append that raises this may or may not have happened: append the same again."""
+    """The log did not answer in time. An append that raises this may have happened or not: append the same again."""
 
 
 class RecordTooLargeError(WfError):
@@ -72,7 +72,7 @@ class LogReader(Protocol):
 
 
 class Log(Protocol):
-    """A driver of the group `wf.brokers`; constructed with `Settings` and the shared redis client (`Log(settings, redis)`)."""
+    """A driver of the group `wf.brokers`; constructed with settings and the shared client: `Log(settings, redis)`."""
 
     async def start(self) -> None:
         """Connects. Raises LogUnavailableError after `connect_seconds`."""

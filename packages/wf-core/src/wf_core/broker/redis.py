@@ -43,7 +43,7 @@ end
 _CHUNK_RECORDS = 500
 _CHUNK_BYTES = 1024 * 1024
 _SECONDS = 2 * ANSWER_SECONDS
-_AWAY = (*redis_errors, ResponseError, TimeoutError)
+_AWAY: tuple[type[Exception], ...] = (*redis_errors, ResponseError, TimeoutError)
 
 
 class RedisLog:
@@ -90,13 +90,13 @@ class RedisLog:
 
     async def end(self, source: TopicPartition) -> int:
         """The offset that the next record will have."""
-        stored = await self._answer(cast("Awaitable[Any]", self._redis.hget(self._keys.log_bounds(*source), "end")))
+        stored = await self._answer(self._redis.hget(self._keys.log_bounds(*source), "end"))
         return int(stored or 0)
 
     async def trim(self, source: TopicPartition, before: int) -> None:
         """Deletes the records below `before`."""
         keys = (self._keys.log(*source), self._keys.log_bounds(*source))
-        await self._answer(cast("Awaitable[Any]", self._redis.eval(_TRIM, 2, *keys, str(before))))
+        await self._answer(self._redis.eval(_TRIM, 2, *keys, str(before)))
 
     async def _send(self, group: Sequence[Append]) -> list[list[int]]:
         by_source: dict[TopicPartition, list[Append]] = {}
@@ -178,7 +178,8 @@ class RedisReader:
         streams = list(self._sources)
         after = [f"{self._positions[source]}-0" for source in self._sources.values()]
         command = ("XREAD", "COUNT", max_records, *block, "STREAMS", *streams, *after)
-        return await self._redis.execute_command(*command) or []
+        execute: Any = self._redis.execute_command  # not annotated
+        return await execute(*command) or []
 
     async def _check(self) -> None:
         """An assigned position outside its log is never answered by XREAD: it would wait for ever, or skip."""
@@ -211,7 +212,7 @@ def _own_client(shared: Redis) -> Redis:
         "retry": Retry(NoBackoff(), 1),  # the connection that a restarted server closed
     }
     client = Redis.from_pool(ConnectionPool(connection_class=pool.connection_class, **options))
-    client.set_response_callback("XREAD", lambda reply, **_: reply)
+    client.set_response_callback("XREAD", cast("Any", lambda reply, **_: reply))  # as it comes: dicts would cost more
     return client
 
 
@@ -219,7 +220,8 @@ def _chunks(records: Sequence[bytes]) -> list[list[bytes]]:
     chunks: list[list[bytes]] = []
     rest = iter(records)
     while chunk := list(islice(rest, _CHUNK_RECORDS)):
-        size, part = 0, []
+        size = 0
+        part: list[bytes] = []
         for record in chunk:
             if part and size + len(record) > _CHUNK_BYTES:
                 chunks.append(part)
