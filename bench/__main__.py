@@ -30,7 +30,7 @@ async def measure(rounds: int) -> dict[str, dict[str, list[float]]]:
         clusters: dict[str, Cluster] = {}
         try:
             for log, environment in environments.items():
-                directory = Path(folder) / log
+                directory = Path(folder) / f"engine-{log}"
                 directory.mkdir()
                 clusters[log] = cluster = Cluster(environment, directory)
                 cluster.start("api")

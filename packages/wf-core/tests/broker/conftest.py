@@ -49,6 +49,14 @@ def server(log_driver: str, request: pytest.FixtureRequest) -> RedisServer | Kaf
 
 
 @pytest.fixture
+def durable_server(server: RedisServer | KafkaServer) -> RedisServer | KafkaServer:
+    """The same, if a kill loses nothing that it acknowledged."""
+    if isinstance(server, KafkaServer) and not server.survives_kill:
+        pytest.skip("the stand-in forgets what it acknowledged when it is killed")
+    return server
+
+
+@pytest.fixture
 def collect() -> Callable[..., object]:
     """Reads until `count` records came: (offset, record) by partition. Fails after `seconds`."""
 

@@ -42,7 +42,7 @@ class Appender:
 
 
 @pytest.mark.timeout(180)
-async def test_nothing_that_was_acknowledged_is_lost_by_a_kill(log, source, reader, server, collect):
+async def test_nothing_that_was_acknowledged_is_lost_by_a_kill(log, source, reader, durable_server, collect):
     """SIGKILL while records are appended: appends fail as unavailable or succeed, and a parked reader sees them all."""
     appender = Appender(log, source)
     reader.assign({source: 0})
@@ -51,7 +51,7 @@ async def test_nothing_that_was_acknowledged_is_lost_by_a_kill(log, source, read
     await until(lambda: len(appender.acknowledged) > 50, "the first records")
     for _ in range(2):
         before = len(appender.acknowledged)
-        await asyncio.to_thread(server.restart)
+        await asyncio.to_thread(durable_server.restart)
         await until(lambda before=before: len(appender.acknowledged) > before + 50, "appends after the restart", 60)
     appender.stopping = True
     await appending
@@ -68,13 +68,13 @@ async def test_nothing_that_was_acknowledged_is_lost_by_a_kill(log, source, read
 
 
 @pytest.mark.timeout(180)
-async def test_a_reader_survives_a_kill_and_reads_each_record_once(log, source, reader, server, collect):
+async def test_a_reader_survives_a_kill_and_reads_each_record_once(log, source, reader, durable_server, collect):
     """The same reader goes on after a restart, in order and without gaps or repeats, while others append."""
     appender = Appender(log, source)
     reader.assign({source: 0})
     appending = asyncio.create_task(appender.run())
     first = await collect(reader, 30)
-    await asyncio.to_thread(server.restart)
+    await asyncio.to_thread(durable_server.restart)
     await until(lambda: max(appender.acknowledged, default=0) > len(first[source]) + 100, "appends", 60)
     appender.stopping = True
     await appending
