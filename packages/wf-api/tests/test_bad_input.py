@@ -280,7 +280,8 @@ async def test_wrong_input_at_the_trigger(api: httpx.AsyncClient, stored: Stored
     before = await stored()
     problem(await api.post(trigger), 422, "invalid-input")
     problem(await api.post(trigger, json={"input": {"day": 7}}), 422, "invalid-input")
-    problem(await api.post(trigger, json={"inputs": {}}), 422, "invalid-parameters")
+    misspelt = problem(await api.post(trigger, json={"inputs": {}}), 422, "invalid-parameters")
+    assert misspelt["detail"] == "'inputs' is not known here; did you mean 'input'?"
     problem(await api.post(trigger, json=[]), 422, "invalid-parameters")
     assert await stored() == before
 

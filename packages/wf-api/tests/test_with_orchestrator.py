@@ -189,6 +189,8 @@ async def test_events(api: httpx.AsyncClient, finish: Any) -> None:
         if page["next_cursor"] is None:
             break
     assert paged == everything
+    first = (await api.get(f"{at}?limit=1")).json()
+    assert (await api.get(f"{at}?cursor={first['next_cursor']}")).json()["items"] == everything[1:]
     problem(await api.get(f"{at}?after=x"), 422, "invalid-parameters")
 
 

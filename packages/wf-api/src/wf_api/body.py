@@ -10,9 +10,9 @@ from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
-from wf_core.schema.loading import load_json, load_yaml
 
 from wf_api.problems import ProblemError
+from wf_core.schema.loading import load_json, load_yaml
 
 JSON = "application/json"
 YAML = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
@@ -93,7 +93,7 @@ def _is_yaml(headers: Headers, yaml: bool) -> bool:
         return False
     if yaml and media in YAML:
         return True
-    raise ProblemError("unsupported-media-type", f"Send the body with the header `Content-Type: {accepted}`.")
+    raise ProblemError("unsupported-media-type", f"Send the body with a Content-Type of {accepted}.")
 
 
 def _is_utf8(parameters: str) -> bool:

@@ -50,7 +50,7 @@ def unknown_keys(value: Mapping[str, Any], known: tuple[str, ...]) -> list[Probl
     """A problem for each key that is not known, with its nearest known spelling."""
     return [
         Problem(
-            child("", key), "unknown_key", f"{key[:100]!r} is not known here{did_you_mean(key, known) or _list(known)}."
+            child("", key), "unknown_key", f"{key[:100]!r} is not known here{did_you_mean(key, known) or _list(known)}"
         )
         for key in value
         if key not in known

@@ -46,6 +46,15 @@ def test_input_file(tmp_path):
     assert read_inputs(("a=0", f"@{tmp_path / 'in.yaml'}", "c=3")) == {"a": 1, "b": "no", "c": 3}
 
 
+def test_input_file_that_cannot_be_read(tmp_path):
+    """What is wrong with an input file is not said of the document."""
+    pytest.importorskip("wf_core.schema.loading")
+    (tmp_path / "in.json").write_text("{")
+    for name in ("in.json", "in.toml"):
+        with pytest.raises(UsageError, match=rf"^--input @.*{name}: "):
+            read_inputs((f"@{tmp_path / name}",))
+
+
 def test_input_file_must_hold_an_object(tmp_path):
     """A file that holds a list is no input."""
     pytest.importorskip("wf_core.schema.loading")

@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 import time
+from http import HTTPStatus
 
+import httpx
 import pytest
 
 DOCUMENT = json.dumps({"name": "hello", "nodes": {"hi": {"task": "core.echo", "params": {"value": "Hello"}}}})
@@ -26,6 +28,14 @@ def test_state_is_kept_over_restarts(start_dev, wf, record_property):
     start_dev("--port", "0", folder=first.folder)
     record_property("wf_dev_ready_seconds", time.monotonic() - began)
     assert "hello" in wf("ls", folder=first.folder).stdout
+
+
+def test_printed_addresses_answer(start_dev):
+    """The address of the documentation that `wf dev` prints is there."""
+    dev = start_dev("--memory", "--port", "0")
+    printed = (dev.process.stdout.readline() for _ in range(5))
+    docs = next(line for line in printed if line.startswith("  docs")).split()[1]
+    assert httpx.get(docs, trust_env=False).status_code == HTTPStatus.OK
 
 
 def test_second_one_in_the_folder(start_dev, wf):

@@ -75,7 +75,7 @@ def test_no_document(wf, tmp_path):
 def test_stdin(wf):
     """`-` reads a document from stdin, YAML or JSON."""
     assert wf("validate", "-", stdin=GOOD).returncode == 0
-    assert wf("validate", "-", stdin='{"name": "x", "nodes": {"a": {"task": "t"}}}').returncode == 0
+    assert wf("validate", "-", stdin='{"name": "x", "nodes": {"a": {"task": "t"}}}').stdout == "-: ok, 1 node\n"
 
 
 def test_levels(wf, good):

@@ -143,7 +143,7 @@ def test_refused_documents(cli):
     wrong = {"name": "w", "nodes": {"a": {"task": "core.eco"}, "b": {"task": "core.noop", "depends_on": ["c"]}}}
     done = cli("submit", "-", stdin=json.dumps(wrong))
     assert done.returncode == 2
-    assert "/nodes/b/depends_on" in done.stderr
+    assert "\n  /nodes/b/depends_on" in done.stderr, "the place in the document, not in the envelope that carries it"
 
 
 def test_watch_gives_up(cli):

@@ -64,6 +64,12 @@ def test_golden_tree(montage):
     ]
 
 
+def test_a_command_that_can_be_pasted():
+    """An id with a space is quoted in the command that tells more of it."""
+    run = view([node("fit 6", "fit", 0, "FAILED", error=Failure(type="E", message="m"))])
+    assert any(line.endswith("(wf node 01k7zzzzzz01 'fit 6')") for line in text(run))
+
+
 def test_ascii_tree(montage):
     """With --ascii the tree holds no character beyond ASCII."""
     lines = text(montage, ascii_only=True)

@@ -54,8 +54,18 @@ def test_summaries(view):
 
 def test_lost_worker_is_a_line():
     """A lost worker is told with the reason and the platform's budget."""
-    lost = event("node.lost", "QUEUED", worker="w1", reason="silent 3.2 s", lost=1, limit=10)
+    lost = event("node.lost", "QUEUED", worker="w1", reason="dead", silent_ms=3200, lost=1, limit=10)
     assert event_line(lost, {}) == "a: worker w1 lost (silent 3.2 s) → platform retry 1/10"
+    ended = event("node.lost", "QUEUED", worker="w1", reason="dead", silent_ms=0, lost=2, limit=10)
+    assert event_line(ended, {}) == "a: worker w1 lost (the process that ran it ended) → platform retry 2/10"
+    orphan = event("node.lost", "QUEUED", worker="", reason="orphan", silent_ms=0, lost=1, limit=10)
+    assert event_line(orphan, {}) == "a: attempt 1 lost (nobody claimed it) → platform retry 1/10"
+
+
+def test_last_loss_is_a_line():
+    """A loss beyond the platform's budget is not announced as another retry."""
+    lost = event("node.lost", "QUEUED", attempt=11, worker="w1", reason="dead", silent_ms=3200, lost=11, limit=10)
+    assert event_line(lost, {}) == "a: worker w1 lost (silent 3.2 s) → gives up (all 10 platform retries are used)"
 
 
 def test_retry_is_a_line():

@@ -70,6 +70,22 @@ async def test_a_server_that_is_away_is_waited_for_within_bounds():
     await client.aclose()
 
 
+async def test_a_server_that_says_nothing():
+    """An address that takes connections and never answers: the error says what happened, too."""
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        settings = settings_for(redis_host="127.0.0.1", redis_port=port, connect_seconds=0.2)
+        client = connect(settings)
+        with pytest.raises(UnavailableError, match=r"within 0\.2 s \(\w*Timeout"):
+            await wait_for_redis(client, settings)
+        await client.aclose()
+
+
 async def test_a_good_server_passes(redis: Redis):
     """An append-only file and no eviction: nothing to say."""
     assert await check_redis(redis) == []

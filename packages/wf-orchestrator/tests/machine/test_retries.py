@@ -155,5 +155,6 @@ def test_what_the_history_says_of_a_retry(world):
     w.verdict("a", 5)
     kinds = [entry["kind"] for entry in w.history() if entry.get("node")]
     assert kinds == ["node.queued", "node.lost", "node.queued", "node.retrying", "node.decided"]
+    assert b'"reason":"drain","silent_ms":3200,"worker":"w1"' in w.history("node.lost")[0]["data"]
     assert len(w.history("node.retrying")[0]["data"]) < 700
     assert b'"delay_ms":5' in w.history("node.decided")[0]["data"]

@@ -114,7 +114,7 @@ class KafkaServer:
 
     @property
     def survives_kill(self) -> bool:
-        """Whether a kill may be tried: the broker is ours and loses nothing. The stand-in saves its data now and then."""
+        """Whether a kill loses nothing. The stand-in saves its data only now and then; others' brokers are not ours."""
         return self.kind == "apache"
 
     @property
@@ -176,7 +176,8 @@ def start_kafka(directory: Path) -> Iterator[KafkaServer]:
 
 def _apache(directory: Path) -> ApacheNode:
     node = ApacheNode(directory)
-    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # Kafka's ids are UUIDs in base64; a leading `-`, which the first byte could make, would pass for an option.
+    cluster = base64.urlsafe_b64encode(b"w" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
     node.configure(cluster, voters=f"{node.node}@127.0.0.1:{node.controller}")
     return node
 

@@ -33,11 +33,13 @@ async def list_events(  # noqa: PLR0913 - one argument per parameter; FastAPI pa
     context: Context,
     execution_id: str,
     after: Annotated[str | None, Query(description="`seq` of the last event that is known")] = None,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before: the same as `after`")] = None,
     limit: Limit = 100,
     last_event_id: Annotated[str | None, Header(description="as `after`, for streams")] = None,
 ) -> Response:
     """What happened, in order. With `Accept: text/event-stream` as a stream that ends with the execution."""
     streams = STREAM in request.headers.get("accept", "")
+    after = after or cursor
     known = (last_event_id or after) if streams else after
     try:
         page = await reads.read_events(

@@ -67,6 +67,11 @@ def sentences(error: Exception) -> list[str]:
 
 def listed(problems: tuple[Problem, ...]) -> list[str]:
     """One indented line a problem, so many that they still help."""
-    lines = [f"  {problem.pointer or '/'}: {problem.detail}" for problem in problems[:MOST_PROBLEMS]]
+    lines = [f"  {_place(problem)}: {problem.detail}" for problem in problems[:MOST_PROBLEMS]]
     more = len(problems) - MOST_PROBLEMS
     return [*lines, f"  ... and {more} more"] if more > 0 else lines
+
+
+def _place(problem: Problem) -> str:
+    """The place in the user's own file: the envelope that the document travels in is none of theirs."""
+    return problem.pointer.removeprefix("/workflow") or "/"

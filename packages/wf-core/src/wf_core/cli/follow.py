@@ -22,6 +22,8 @@ TICK = 0.2
 _SLOW_TICK = 1.0
 _PAGE = 500
 _MOST_PAGES = 40
+_LOSSES = {"dead": "the process that ran it ended", "orphan": "nobody claimed it", "drain": "it shuts down"}
+"""What the reasons of a loss mean to a reader."""
 
 
 class Follower:
@@ -96,8 +98,7 @@ def event_line(event: Event, errors: dict[str, str]) -> str | None:
     data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
     node = event.node or ""
     if event.kind == "node.lost":
-        again = "" if event.status == "FAILED" else f" → platform retry {data.get('lost')}/{data.get('limit')}"
-        return f"{node}: worker {data.get('worker') or '?'} lost ({data.get('reason')}){again}"
+        return f"{node}: {_loss(event, data)} → {_after_loss(data)}"
     if event.kind == "node.retrying":
         errors[node] = _told(data)
     elif event.kind == "node.decided":
@@ -106,6 +107,18 @@ def event_line(event: Event, errors: dict[str, str]) -> str | None:
         then = "gives up" if delay is None else f"tries again in {duration(delay / 1000)}"
         return f"{what} → {then} ({data.get('reason')})"
     return None
+
+
+def _loss(event: Event, data: dict[str, Any]) -> str:
+    who = f"worker {data['worker']}" if data.get("worker") else f"attempt {event.attempt}"
+    silent = data.get("silent_ms")
+    why = f"silent {silent / 1000:.1f} s" if silent else _LOSSES.get(str(data.get("reason")), data.get("reason"))
+    return f"{who} lost ({why})"
+
+
+def _after_loss(data: dict[str, Any]) -> str:
+    lost, limit = data.get("lost") or 0, data.get("limit") or 0
+    return f"platform retry {lost}/{limit}" if lost <= limit else f"gives up (all {limit} platform retries are used)"
 
 
 def _told(data: dict[str, Any]) -> str:

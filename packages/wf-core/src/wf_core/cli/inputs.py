@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wf_core.cli.failures import UsageError
+from wf_core.errors import DocumentError
 
 
 def read_inputs(arguments: Sequence[str]) -> dict[str, Any] | None:
@@ -52,7 +53,10 @@ def _refuse_constant(name: str) -> Any:
 def _from_file(name: str) -> dict[str, Any]:
     from wf_core.schema.loading import load_document_file, load_json
 
-    value = load_json(sys.stdin.buffer.read()) if name == "-" else load_document_file(Path(name))
+    try:
+        value = load_json(sys.stdin.buffer.read()) if name == "-" else load_document_file(Path(name))
+    except DocumentError as error:
+        raise UsageError(f"--input @{name}: {error.problems[0].detail}") from None
     if not isinstance(value, dict):
         raise UsageError(f"--input @{name}: the file must hold an object, not {type(value).__name__}")
     return value

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from shlex import quote
 from typing import NamedTuple
 
 from wf_core.cli.console import COLOURS, duration
@@ -238,7 +239,7 @@ def _about(node: NodeView, view: RunView, now: datetime) -> str:
     if node.status == "FAILED":
         reason = f"  {error_line(node.error)}" if node.error else ""
         times = f" after {node.attempts} attempts" if node.attempts > 1 else ""
-        return f"FAILED{times}{reason}   (wf node {view.execution_id[:SHORT]} {node.name})"
+        return f"FAILED{times}{reason}   (wf node {view.execution_id[:SHORT]} {quote(node.name)})"
     if node.status == "RETRYING":
         reason = f": {error_line(node.error)}" if node.error else ""
         return f"waits to try again after attempt {node.attempts}{reason}"

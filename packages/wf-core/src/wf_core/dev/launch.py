@@ -155,7 +155,7 @@ def _say_ready(options: Options, url: str, server: redis_server.RedisServer | No
     lines = [
         f"wf dev is ready after {seconds:.2f} s",
         f"  API     {url}",
-        f"  docs    {url}/docs",
+        f"  docs    {url}/openapi.json",
         f"  store   {redis}, {kept if server else 'kept there'}; log: {log}",
         f"  try     {SAMPLE}",
         "  Ctrl-C stops it",

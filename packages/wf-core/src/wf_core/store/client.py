@@ -134,7 +134,7 @@ async def wait_for_redis(redis: Redis, settings: Settings) -> None:
         except (AuthenticationError, AuthorizationError) as error:  # redis-py calls these connection errors
             raise SetupError(f"Redis at {describe(settings)} refuses us: {error}") from error
         except redis_errors as error:
-            reason = error
+            reason, words = error, str(error) or type(error).__name__
         except ResponseError as error:
             raise SetupError(f"Redis at {describe(settings)} refuses us: {error}") from error
         else:
@@ -142,10 +142,10 @@ async def wait_for_redis(redis: Redis, settings: Settings) -> None:
         left = deadline - time.monotonic()
         if left <= pause:
             raise UnavailableError(
-                f"Redis at {describe(settings)} did not answer within {settings.connect_seconds:g} s ({reason}); "
+                f"Redis at {describe(settings)} did not answer within {settings.connect_seconds:g} s ({words}); "
                 "start it, or set APP_REDIS_HOST and APP_REDIS_PORT"
             ) from reason
-        log.warning("redis is away", redis=describe(settings), error=str(reason), giving_up_in=f"{left:.0f} s")
+        log.warning("redis is away", redis=describe(settings), error=words, giving_up_in=f"{left:.0f} s")
         await asyncio.sleep(pause)
         pause = min(2 * pause, 2.0)
 

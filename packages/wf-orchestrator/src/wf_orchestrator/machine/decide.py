@@ -236,7 +236,8 @@ def _lose(step: Step, index: int, event: Lost | Result, reason: str) -> None:
             reason=f"platform retry {lost} of {limit}" if again else f"all {limit} platform retries are used",
         ),
     )
-    step.tell("node.lost", index, {"reason": reason, "worker": event.worker, "lost": lost, "limit": limit})
+    why = {"reason": event.reason, "silent_ms": event.silent_ms} if isinstance(event, Lost) else {"reason": reason}
+    step.tell("node.lost", index, {**why, "worker": event.worker, "lost": lost, "limit": limit})
     if again:
         step.dispatch(index, x.inputs[index], lost=lost)
     else:

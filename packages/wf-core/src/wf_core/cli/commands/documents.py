@@ -78,7 +78,7 @@ def _placed(file: Path, problems: Sequence[Problem]) -> list[dict[str, Any]]:
 
 def _tell(report: dict[str, Any]) -> None:
     if report["valid"]:
-        write(f"{report['file']}: ok, {report['nodes']} nodes")
+        write(f"{report['file']}: ok, {report['nodes']} node{'s' if report['nodes'] != 1 else ''}")
     for problem in report["problems"]:
         line = f":{problem['line']}" if problem["line"] else ""
         note(f"{report['file']}{line}: {problem['pointer'] or '/'}: {problem['detail']}")

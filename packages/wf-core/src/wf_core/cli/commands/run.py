@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -91,5 +92,5 @@ def _words(private: PrivateServer | None, execution_id: str) -> dict[str, Any]:
         return {"detached": "stopped", "hint": lambda _node: "(start `wf dev` before `wf run` to look at it later)"}
     return {
         "detached": f"stopped; `wf dev` in this folder goes on with it: wf watch {execution_id}",
-        "hint": lambda node: f"more with `wf dev` in this folder and: wf node {execution_id} {node}",
+        "hint": lambda node: f"more with `wf dev` in this folder and: wf node {execution_id} {quote(node)}",
     }

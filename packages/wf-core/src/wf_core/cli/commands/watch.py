@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -77,7 +78,7 @@ def follow_to_end(  # noqa: PLR0913 - what `run` and `watch` say differently
     print_output(execution, form)
     if execution.completed:
         return exits.OK
-    for line in failure_lines(execution, view, hint or (lambda node: f"wf node {execution_id} {node}")):
+    for line in failure_lines(execution, view, hint or (lambda node: f"wf node {execution_id} {quote(node)}")):
         note(line, "red")
     return exits.FAILED
 
