@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from wf_core import Fatal, RetryAfter, TaskContext, task
-from wf_core.errors import PluginError
+from wf_core.errors import PayloadError, PluginError
+from wf_core.payload import encode
 from wf_core.tasks import ParametersError
 
 
@@ -117,6 +119,19 @@ def test_dump_output():
         "of": {"item": "tea", "count": 1},
     }
     assert anything.dump_output(2**100) == 2**100
+
+
+def test_no_number_becomes_null():
+    """NaN and the infinities of an output are refused; they do not silently turn into null."""
+
+    def read() -> dict[str, Any]:
+        return {}
+
+    for value in (math.nan, {"deep": [math.inf]}):
+        with pytest.raises(PayloadError, match="not JSON"):
+            encode(anything.dump_output(value))
+    with pytest.raises(PayloadError, match="not JSON"):
+        encode(task("read")(read).dump_output({"deep": -math.inf}))
 
 
 def test_output_type_without_a_schema():

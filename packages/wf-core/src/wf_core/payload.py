@@ -20,7 +20,8 @@ _decoder = msgspec.json.Decoder()
 def encode(value: Any, *, limit: int | None = None, what: str = "the value") -> bytes:
     """`value` as compact JSON.
 
-    Raises PayloadError when it is no JSON value, nested too deep, or longer than `limit` bytes; `what` names it in the message.
+    Raises PayloadError when it is no JSON value, nested too deep, or longer than `limit` bytes; `what` names it in the
+    message.
     """
     try:
         data = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()

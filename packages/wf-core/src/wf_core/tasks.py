@@ -151,9 +151,9 @@ class Task:
     def output_adapter(self) -> TypeAdapter[Any]:
         """Turns what the function returned into JSON values."""
         try:
-            return TypeAdapter(self._hints.get("return", Any))
+            return _output_adapter(self._hints.get("return", Any))
         except Exception:  # noqa: BLE001 - a type without a schema is allowed as an output: its value decides
-            return TypeAdapter(Any)
+            return _output_adapter(Any)
 
     def parameters_schema(self) -> dict[str, Any]:
         """JSON Schema of the parameters object. Raises PluginError when the annotations give none."""
@@ -192,6 +192,14 @@ def _field(name: str, default: Any) -> Any:
     from pydantic import Field
 
     return Field(default, alias=name, title=name)
+
+
+def _output_adapter(hint: Any) -> TypeAdapter[Any]:
+    """Leaves NaN and the infinities for the encoder to refuse; by default they would silently become null."""
+    try:
+        return TypeAdapter(hint, config=ConfigDict(ser_json_inf_nan="constants"))
+    except PydanticUserError:  # a model or a dataclass has a configuration of its own
+        return TypeAdapter(hint)
 
 
 def _escape(part: str) -> str:

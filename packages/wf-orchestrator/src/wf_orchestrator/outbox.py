@@ -1,40 +1,18 @@
-"""The outbox: task messages that were decided and written, and now go to the task topics, at least once.
+"""The outbox in memory: task messages that were decided and written, and are still to be sent.
 
-Redis holds all of it; in memory is a window of the first ones. A copy is harmless, since CLAIM lets one through.
+Redis holds all of it; here is a window of the first ones.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-import random
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-import structlog
-
-from wf_core import ids
-from wf_core.broker import topics
-from wf_core.broker.protocol import RecordTooLargeError, TopicPartition
-from wf_core.errors import SetupError
-from wf_core.wire import Event, Failure, Unsendable
-from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError
-from wf_orchestrator.positions import Sent, Where
 from wf_orchestrator.queries import OutboxEntry
-
-if TYPE_CHECKING:
-    from wf_orchestrator.partition import Partition
-
-log = structlog.get_logger(__name__)
 
 WINDOW = 5_000
 """Entries of a partition that are kept in memory; the rest waits in Redis."""
-MOST = 500
-"""Entries that are sent before they are taken out of Redis' outbox."""
-AT_ONCE = 8
-"""Appends under way at once per partition."""
 
 
 class Outbox:
@@ -97,152 +75,3 @@ class Outbox:
         twice = [entry for token, entry in unknown.items() if token in self._suspects]
         self._suspects = unknown.keys() - {entry.token for entry in twice}
         return twice
-
-
-@dataclass(slots=True)
-class Sending:
-    """What became of a group of entries."""
-
-    sent: list[tuple[OutboxEntry, Where]] = field(default_factory=list)
-    refused: list[tuple[OutboxEntry, str]] = field(default_factory=list)
-    unsent: list[OutboxEntry] = field(default_factory=list)
-    error: Exception | None = None
-
-
-class Sender:
-    """Appends task messages, spread evenly over the partitions of their queue's topic. Shared by all partitions."""
-
-    def __init__(self, context: Context, start: int | None = None) -> None:
-        self._context = context
-        self._next = random.randrange(context.task_partitions) if start is None else start
-        self._ensured: set[str] = set()
-        self._incarnation = context.incarnation
-
-    async def send(self, entries: Sequence[OutboxEntry]) -> Sending:
-        """Appends every entry or says why not; raises nothing that a server's absence causes."""
-        result = Sending()
-        groups: defaultdict[TopicPartition, list[OutboxEntry]] = defaultdict(list)
-        for entry in entries:
-            self._next = (self._next + 1) % self._context.task_partitions
-            groups[TopicPartition(topics.tasks(self._context.namespace, entry.queue), self._next)].append(entry)
-        gate = asyncio.Semaphore(AT_ONCE)
-        incarnation = self._context.incarnation  # noted before the send: a later one would hide a loss
-        if incarnation != self._incarnation:  # another log, without the topics of the old one
-            self._ensured.clear()
-            self._incarnation = incarnation
-
-        async def one(target: TopicPartition, group: list[OutboxEntry]) -> None:
-            async with gate:
-                await self._append(result, target, group, incarnation)
-
-        for topic in {target.topic for target in groups}:
-            await self._ensure(
-                topic, [e for target, group in groups.items() if target.topic == topic for e in group], result
-            )
-        await asyncio.gather(*(one(*item) for item in groups.items() if item[0].topic in self._ensured))
-        return result
-
-    async def _ensure(self, topic: str, entries: list[OutboxEntry], result: Sending) -> None:
-        if topic in self._ensured:
-            return
-        try:
-            await self._context.log.ensure_topics({topic: self._context.task_partitions})
-            self._ensured.add(topic)
-        except SetupError as error:
-            result.refused += [(entry, str(error)) for entry in entries]
-        except TRANSIENT as error:
-            result.error = error
-            result.unsent += entries
-
-    async def _append(
-        self, result: Sending, target: TopicPartition, entries: list[OutboxEntry], incarnation: str
-    ) -> None:
-        try:
-            offsets = await self._context.log.append(target, [entry.message for entry in entries])
-        except RecordTooLargeError as error:
-            if len(entries) == 1:
-                result.refused.append((entries[0], str(error)))
-                return
-            for entry in entries:  # one of them is the culprit; the others must not wait for it
-                await self._append(result, target, [entry], incarnation)
-        except TRANSIENT as error:
-            self._ensured.discard(target.topic)
-            result.error = error
-            result.unsent += entries
-        else:
-            for entry, offset in zip(entries, offsets, strict=True):
-                result.sent.append((entry, Where(target, offset, incarnation)))
-
-
-async def load(context: Context, partition: Partition) -> None:
-    """Fills the window from Redis, everything in it as unsent: at the lease, or when the window ran empty."""
-    entries, partition.outbox.partial = await context.queries.outbox(partition.keys, WINDOW)
-    partition.outbox.add(sorted(entries))
-
-
-async def flush(context: Context, sender: Sender, partition: Partition) -> bool:
-    """Sends the first entries and takes them out of Redis' outbox. True when more are waiting.
-
-    Raises PartitionLostError when another owner has taken over, and what the servers raise when they are away.
-    """
-    async with partition.flushing:
-        if partition.closed or not partition.live:
-            return False
-        entries = partition.outbox.first(MOST)
-        if not entries:
-            if not partition.outbox.partial:
-                return False
-            await load(context, partition)
-            return partition.outbox.waits
-        try:
-            sending = await sender.send(entries)
-            await _settle(context, partition, sending)
-        except BaseException:
-            partition.outbox.again(entries)
-            raise
-        partition.outbox.again(sending.unsent)
-        if sending.error:
-            raise sending.error
-        return partition.outbox.waits
-
-
-async def _settle(context: Context, partition: Partition, sending: Sending) -> None:
-    if sending.sent:
-        trimmed = [(entry.token, entry.queue, str(where)) for entry, where in sending.sent]
-        if not await context.scripts.trim(partition.keys, partition.nonce, trimmed):
-            raise PartitionLostError("TRIM was fenced")
-        now = context.monotonic()
-        for entry, where in sending.sent:
-            if partition.outbox.holds(entry):
-                partition.sent[entry.token] = Sent(where, now)
-            partition.outbox.discard(entry.token)
-        context.counters.inc("dispatched_total", len(sending.sent))
-    if sending.refused:
-        await context.append(partition.number, [_unsendable(context, entry, why) for entry, why in sending.refused])
-        for entry, why in sending.refused:
-            partition.outbox.discard(entry.token)  # a re-scan tries again should the record get lost
-            log.error("a task message cannot be sent", token=entry.token, queue=entry.queue, reason=why)
-
-
-def _unsendable(context: Context, entry: OutboxEntry, why: str) -> Event:
-    execution, node, attempt = ids.split_token(entry.token)
-    message = f"the message of {len(entry.message):,} bytes to queue {entry.queue!r} was refused: {why}"
-    return Unsendable(
-        execution=execution,
-        ts=context.clock.now_ms(),
-        source=context.id,
-        node=node,
-        attempt=attempt,
-        error=Failure(type="MessageRefusedError", message=message, fatal=True),
-    )
-
-
-async def rescan(context: Context, partition: Partition) -> None:
-    """Sends again what Redis' outbox holds although it was sent: a roll-back forgot it. Step of every 3 s."""
-    if partition.closed or not partition.live or partition.outbox.partial:
-        return
-    found, _ = await context.queries.outbox(partition.keys, WINDOW)
-    if entries := partition.outbox.resurrected(found):
-        log.warning("outbox entries are back, sending again", partition=partition.number, entries=len(entries))
-        context.counters.inc("outbox_resurrected_total", len(entries))
-        partition.outbox.add(sorted(entries))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from wf_core.store.keys import PartitionKeys
-from wf_orchestrator import outbox, timers
+from wf_orchestrator import firing, sending
 from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError, gather_bounded
 from wf_orchestrator.machine.state import PartitionState
 from wf_orchestrator.partition import Partition
@@ -120,8 +120,8 @@ class Ownership:
 
     async def _load(self, partition: Partition) -> None:
         context = self._context
-        await outbox.load(context, partition)
-        await timers.load(context, partition)
+        await sending.load(context, partition)
+        await firing.load(context, partition)
         now = context.monotonic()
         for token, where in (await context.queries.sent(partition.keys)).items():
             partition.sent[token] = Sent(parse_where(where), now)

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
-from wf_orchestrator import outbox, recovery, sweeps, timers, trimming
+from wf_orchestrator import firing, recovery, sending, sweeps, trimming
 from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError, every, gather_bounded
 from wf_orchestrator.crew import Crew
 from wf_orchestrator.loop import Loop
-from wf_orchestrator.outbox import Sender
 from wf_orchestrator.ownership import Ownership
 from wf_orchestrator.partition import Partition
+from wf_orchestrator.sending import Sender
 
 BALANCE, TIMERS, SWEEPS, RESCAN, INCARNATION, RARELY = 0.25, 0.05, 2.0, 3.0, 5.0, 60.0
 """Seconds between two steps."""
@@ -73,11 +73,11 @@ class Work:
         now_ms = self._context.clock.now_ms()
         due = [p for p in self.ownership.partitions.values() if p.live and p.timers.waits(now_ms)]
         if due:
-            await self._each(lambda partition: timers.fire(self._context, partition), due)
+            await self._each(lambda partition: firing.fire(self._context, partition), due)
 
     async def refresh_timers(self) -> None:
         """Timers that come into reach are read."""
-        await self._each(lambda partition: timers.refresh(self._context, partition))
+        await self._each(lambda partition: firing.refresh(self._context, partition))
 
     async def sweep_dead(self) -> None:
         """Attempts whose worker is silent are lost."""
@@ -92,7 +92,7 @@ class Work:
 
     async def rescan(self) -> None:
         """Outbox entries that a roll-back of Redis brought back."""
-        await self._each(lambda partition: outbox.rescan(self._context, partition))
+        await self._each(lambda partition: sending.rescan(self._context, partition))
 
     async def look_at_incarnation(self) -> None:
         """Whether the log is still the same."""
@@ -109,7 +109,7 @@ class Work:
         while not partition.closed:
             partition.outbox.wake.clear()
             try:
-                more = await outbox.flush(self._context, self._sender, partition)
+                more = await sending.flush(self._context, self._sender, partition)
                 delay = 0.0
             except PartitionLostError as error:
                 self.ownership.drop(partition, str(error))

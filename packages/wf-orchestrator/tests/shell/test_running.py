@@ -11,7 +11,7 @@ from wf_core import wire
 from wf_core.broker import topics
 from wf_core.broker.protocol import TopicPartition
 from wf_core.wire import DeadLetter
-from wf_orchestrator import outbox
+from wf_orchestrator import outbox, sending
 
 PAIR = {"nodes": {"a": {"task": "t"}, "b": {"task": "t", "params": {"x": "${{ nodes.a.output }}"}}}}
 ONE = {"nodes": {"a": {"task": "t"}}}
@@ -44,7 +44,8 @@ async def test_a_wide_and_a_deep_graph_complete(engine):
 async def test_an_outbox_longer_than_the_window_is_sent_all_the_same(engine, monkeypatch):
     """Memory holds the first entries; the rest is fetched from Redis when those are sent."""
     monkeypatch.setattr(outbox, "WINDOW", 7)
-    monkeypatch.setattr(outbox, "MOST", 3)
+    monkeypatch.setattr(sending, "WINDOW", 7)
+    monkeypatch.setattr(sending, "MOST", 3)
     await engine.orchestrator()
     engine.worker(lambda _: 1)
     execution = await engine.submit({"nodes": {f"n{i}": {"task": "t", "priority": i % 3} for i in range(40)}})

@@ -1,0 +1,122 @@
+"""What is due becomes a record. A timer stays in Redis until the record that it led to is folded."""
+
+from __future__ import annotations
+
+from wf_core import ids
+from wf_core.errors import PluginError
+from wf_core.policies import Retry, Stop
+from wf_core.wire import Decision, Event, Lost, Timer
+from wf_orchestrator import loading
+from wf_orchestrator.context import Context
+from wf_orchestrator.machine.state import VerdictRequest
+from wf_orchestrator.partition import Partition
+from wf_orchestrator.policies.verdict import verdict
+from wf_orchestrator.timers import WINDOW, WINDOW_MS
+
+MOST = 200
+"""Timers of a partition that fire in one step."""
+
+
+async def load(context: Context, partition: Partition) -> None:
+    """Reads the window from Redis: at the lease and every half window. The partition's lock must be held."""
+    horizon = context.clock.now_ms() + WINDOW_MS
+    partition.timers.replace(await context.queries.timers(partition.keys, horizon, WINDOW), horizon)
+
+
+async def refresh(context: Context, partition: Partition) -> None:
+    """Reads the window again when half of it is used up, or when it was full and has fired."""
+    timers = partition.timers
+    late = timers.horizon - context.clock.now_ms() < WINDOW_MS // 2
+    if late or (timers.partial and len(timers) < WINDOW // 2):
+        async with partition.lock:
+            if not partition.closed:
+                await load(context, partition)
+
+
+async def fire(context: Context, partition: Partition) -> int:
+    """Appends the records of timers that are due, at most 200; the number of records. Step of every 50 ms."""
+    if partition.closed or not partition.live:
+        return 0
+    due = partition.timers.due(context.clock.now_ms(), MOST)
+    if not due:
+        return 0
+    tokens: dict[str, list[str]] = {}
+    for kind, _, token in (one.partition("|") for one in due):
+        tokens.setdefault(kind, []).append(token)
+    events: list[Event] = [
+        _timer(context, kind, token) for kind in ("retry", "deadline") for token in tokens.get(kind, [])
+    ]
+    events += await _decisions(context, partition, tokens.get("decide", []))
+    events += await _withdrawals(context, partition, tokens.get("withdraw", []))
+    if events:
+        await context.append(partition.number, events)
+        context.counters.inc("timers_fired_total", len(events))
+    return len(events)
+
+
+def _timer(context: Context, kind: str, token: str) -> Timer:
+    execution, node, attempt = ids.split_token(token)
+    return Timer(
+        execution=execution, ts=context.clock.now_ms(), source=context.id, timer=kind, node=node, attempt=attempt
+    )
+
+
+async def _decisions(context: Context, partition: Partition, tokens: list[str]) -> list[Event]:
+    """Asks the retry policies. A stale timer, whose attempt waits for no verdict, gives no record."""
+    if not tokens:
+        return []
+    wanted = [ids.split_token(token) for token in tokens]
+    async with partition.lock:  # nobody folds meanwhile: what is read from Redis is whole
+        if partition.closed:
+            return []
+        executions = await loading.read(context, partition, {execution for execution, _, _ in wanted})
+        requests = [
+            request
+            for execution, node, attempt in wanted
+            if execution in executions and (request := executions[execution].verdict_request(node, attempt))
+        ]
+    return [_decision(context, request) for request in requests]
+
+
+def _decision(context: Context, request: VerdictRequest) -> Decision:
+    answer = _ask(context, request)
+    context.counters.inc("decisions_total", decision="retry" if isinstance(answer, Retry) else "stop")
+    return Decision(
+        execution=request.execution_id,
+        ts=context.clock.now_ms(),
+        source=context.id,
+        node=request.node,
+        attempt=request.attempt,
+        delay_ms=answer.delay_ms if isinstance(answer, Retry) else None,
+        reason=answer.reason,
+        policy=request.settings.policy,
+    )
+
+
+def _ask(context: Context, request: VerdictRequest) -> Retry | Stop:
+    try:
+        policy = context.policies.retry(request.settings.policy)
+    except PluginError as error:
+        return Stop(str(error))
+    return verdict(policy, **request._asdict())
+
+
+async def _withdrawals(context: Context, partition: Partition, tokens: list[str]) -> list[Event]:
+    """Takes back attempts that no worker has claimed; a claimed one keeps its timer and goes on."""
+    if not tokens:
+        return []
+    withdrawn = await context.scripts.withdraw(partition.keys, partition.nonce, tokens)
+    events: list[Event] = []
+    for token in withdrawn:
+        execution, node, attempt = ids.split_token(token)
+        events.append(
+            Lost(
+                execution=execution,
+                ts=context.clock.now_ms(),
+                source=context.id,
+                node=node,
+                attempt=attempt,
+                reason="withdrawn",
+            )
+        )
+    return events
