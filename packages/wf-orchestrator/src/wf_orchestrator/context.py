@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 
@@ -25,6 +26,8 @@ from wf_orchestrator.policy_book import PolicyBook
 from wf_orchestrator.queries import Queries
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 TRANSIENT: tuple[type[Exception], ...] = (*redis_errors, UnavailableError)
 """A server is away: the step is repeated later. Anything else is a mistake of ours and ends the service."""
@@ -119,15 +122,15 @@ async def every(context: Context, seconds: float, step: Callable[[], Awaitable[N
         await context.sleep(delay)
 
 
-async def gather_bounded(most: int, steps: list[Awaitable[None]]) -> None:
-    """Runs steps at once, at most `most` at a time. The first error is raised when all have ended."""
-    gate = asyncio.Semaphore(most)
+async def for_each(items: Iterable[T], step: Callable[[T], Awaitable[None]], *, at_once: int) -> None:
+    """Does `step` for every item, `at_once` at a time. The first error is raised when all have ended."""
+    gate = asyncio.Semaphore(at_once)
 
-    async def one(step: Awaitable[None]) -> None:
+    async def one(item: T) -> None:
         async with gate:
-            await step
+            await step(item)
 
-    results = await asyncio.gather(*map(one, steps), return_exceptions=True)
+    results = await asyncio.gather(*map(one, items), return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result

@@ -6,9 +6,8 @@ import asyncio
 
 from wf_core.broker.protocol import Batch, LogReader, OffsetOutOfRangeError
 from wf_orchestrator import batches
-from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError, gather_bounded
+from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError, for_each
 from wf_orchestrator.ownership import Ownership
-from wf_orchestrator.partition import Partition
 
 MAX_WAIT = 0.2
 """Seconds that a read waits for the first record, and so the longest time until a new assignment is read."""
@@ -58,14 +57,16 @@ class Loop:
             await self._lost_position(error)
             return
         self._context.health.answered("log")
-        owned = [(ownership.partitions.get(batch.source.partition), batch) for batch in found]
-        await gather_bounded(AT_ONCE, [self._process(partition, batch) for partition, batch in owned if partition])
+        await for_each(found, self._process, at_once=AT_ONCE)
 
     async def _wait_for_partitions(self) -> None:
         self._ownership.changed.set()
         await self._context.sleep(0.02)
 
-    async def _process(self, partition: Partition, batch: Batch) -> None:
+    async def _process(self, batch: Batch) -> None:
+        partition = self._ownership.partitions.get(batch.source.partition)
+        if partition is None:
+            return
         try:
             if partition.offset != batch.offset:  # read under an older assignment
                 self._ownership.changed.set()

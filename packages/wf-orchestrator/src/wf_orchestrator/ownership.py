@@ -10,7 +10,7 @@ import structlog
 
 from wf_core.store.keys import PartitionKeys
 from wf_orchestrator import firing, sending
-from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError, gather_bounded
+from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError, for_each
 from wf_orchestrator.machine.state import PartitionState
 from wf_orchestrator.partition import Partition
 from wf_orchestrator.positions import Sent, parse_where
@@ -58,7 +58,7 @@ class Ownership:
         for partition in list(self.partitions.values()):
             if partition.incarnation != context.incarnation:
                 self.drop(partition, "it was leased under another incarnation of the log")
-        await gather_bounded(AT_ONCE, [self._renew(p) for p in list(self.partitions.values())])
+        await for_each(list(self.partitions.values()), self._renew, at_once=AT_ONCE)
 
     async def balance(self) -> None:
         """Gives up what is more than the share, takes what is free up to it. Step of every quarter second."""
@@ -67,7 +67,7 @@ class Ownership:
         surplus = len(self.partitions) - self.share
         if surplus > 0:
             leaving = random.sample(list(self.partitions.values()), surplus)
-            await gather_bounded(AT_ONCE, [self.release(partition) for partition in leaving])
+            await for_each(leaving, self.release, at_once=AT_ONCE)
         elif surplus < 0:
             await self._take(-surplus)
 
@@ -84,7 +84,7 @@ class Ownership:
             if not owner.nonce or owner.lease <= now_ms or owner.nonce == self._nonces.get(n)
         ]
         random.shuffle(free)
-        await gather_bounded(AT_ONCE, [self._lease(n) for n in free[:most]])
+        await for_each(free[:most], self._lease, at_once=AT_ONCE)
 
     async def _lease(self, number: int) -> None:
         context = self._context
@@ -165,7 +165,7 @@ class Ownership:
         self._leaving = True
         try:
             await self._context.queries.leave(self._context.id)
-            await gather_bounded(AT_ONCE, [self.release(p) for p in list(self.partitions.values())])
+            await for_each(list(self.partitions.values()), self.release, at_once=AT_ONCE)
             for number, nonce in self._nonces.items():  # leases that were not used yet
                 await self._context.scripts.release(PartitionKeys.of(self._context.namespace, number), nonce)
         except TRANSIENT as error:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from wf_orchestrator import firing, recovery, sending, sweeps, trimming
-from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError, every, gather_bounded
+from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError, every, for_each
 from wf_orchestrator.crew import Crew
 from wf_orchestrator.loop import Loop
 from wf_orchestrator.ownership import Ownership
@@ -134,7 +134,7 @@ class Work:
                 self.ownership.drop(partition, str(error))
 
         chosen = list(self.ownership.partitions.values()) if partitions is None else partitions
-        await gather_bounded(AT_ONCE, [one(partition) for partition in chosen])
+        await for_each(chosen, one, at_once=AT_ONCE)
 
     def _begin_outbox(self, partition: Partition) -> None:
         self._crew.spawn(self.run_outbox(partition), f"outbox {partition.number}")
