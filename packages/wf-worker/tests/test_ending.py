@@ -111,6 +111,14 @@ async def test_killed_process(worker, desk, file, pids_in):
     assert (await desk.result(other)).status == "COMPLETED"
 
 
+async def test_suspect_is_alone(worker, desk):
+    """A task whose earlier attempt was lost may be what killed its child: it runs in a process of its own."""
+    usual = json.loads((await desk.run("t.thread")).output)["pid"]
+    suspect = json.loads((await desk.result(await desk.send(desk.message("t.thread", lost=1)))).output)["pid"]
+    assert suspect != usual
+    assert json.loads((await desk.result(await desk.send(desk.message("t.echo", b'{"value":1}', lost=1)))).output) == 1
+
+
 async def test_blocked_loop(worker, desk, file, until, pids_in):
     """A task that blocks the runner's loop stops neither heartbeats nor threads nor processes."""
     name = await desk.dispatch("t.block", {"file": str(file), "seconds": 3.0})

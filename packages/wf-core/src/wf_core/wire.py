@@ -172,6 +172,8 @@ class TaskMessage(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     queued_at: int
     timeout_ms: int | None = None
     priority: int = 5
+    lost: int = 0
+    """Attempts of the node that were lost to the platform. What may have killed its process runs in one of its own."""
     v: int = 1
 
 

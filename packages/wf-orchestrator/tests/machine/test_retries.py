@@ -79,6 +79,8 @@ def test_a_loss_is_tried_again_at_once(world):
     assert outcome.effects[0] == Ended(f"{w.execution.id}/a/1", "default", cancel=True)
     assert w.status("a") == "QUEUED"
     assert (w.cell("a").attempt, w.cell("a").lost) == (2, 1)
+    (again,) = (effect for effect in outcome.effects if isinstance(effect, Dispatch))
+    assert again.message.lost == 1
     w.fail("a")
     request = w.execution.verdict_request("a", 2)
     assert request is not None

@@ -84,7 +84,8 @@ class Executors:
             id=next(self._ids),
             token=token,
             message=message,
-            executor=info.executor if info else "async",
+            # What was lost may have killed its child, and everything else in it: now it is alone.
+            executor="process" if message.lost else info.executor if info else "async",
             package=info.shipped_by if info else "",
             timeout_ms=message.timeout_ms or (info.timeout_ms if info else None),
             started_at=self.now_ms(),

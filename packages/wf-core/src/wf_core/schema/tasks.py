@@ -32,6 +32,12 @@ def check_tasks(document: WorkflowSchema, catalogue: Mapping[str, TaskInfo]) -> 
     ]
 
 
+_REMEDY = (
+    "; `GET /tasks` lists those that are known. Install it where a worker runs (and name it in APP_WORKER_ALLOW if it "
+    "runs code), or submit with ?allow_unknown=true"
+)
+
+
 class _Checker:
     def __init__(self, catalogue: Mapping[str, TaskInfo]) -> None:
         self._catalogue = catalogue
@@ -55,7 +61,7 @@ class _Checker:
         if task not in self._unknown:
             close = nearest(task, self._catalogue, 3) if len(self._unknown) < _MOST_HINTS else []
             hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-            self._unknown[task] = f"no live worker knows the task {task!r}{hint}"
+            self._unknown[task] = f"no live worker knows the task {task!r}{hint or _REMEDY}"
         return self._unknown[task]
 
     def _validator(self, task: str) -> jsonschema_rs.Validator | None:

@@ -46,6 +46,13 @@ if TYPE_CHECKING:
 
 NodeRecord = Result | Lost | Decision | Unsendable
 
+_LOSSES = {
+    "dead": "the process that ran it, or its worker, ended",
+    "orphan": "its message reached no worker",
+    "drain": "its worker shut down",
+    "withdrawn": "it was withdrawn",
+}
+
 
 def decide(
     partition: PartitionState, execution: Execution | None, event: Event, offset: int, plan: Plan | None = None
@@ -207,7 +214,7 @@ def _lost(step: Step, event: Lost) -> None:
         return
     silent = f", silent for {event.silent_ms} ms" if event.silent_ms else ""
     of_worker = f" (worker {event.worker}{silent})" if event.worker else ""
-    _lose(step, index, event, f"{event.reason}{of_worker}")
+    _lose(step, index, event, f"{_LOSSES.get(event.reason, event.reason)}{of_worker}")
     cascade.settle(step)
 
 

@@ -118,6 +118,7 @@ class Step:
             queued_at=self.now,
             timeout_ms=node.timeout_ms,
             priority=node.priority,
+            lost=x.cells[index].lost,
         )
         token = ids.token(x.id, node.id, attempt)
         seq = self.partition.seq
