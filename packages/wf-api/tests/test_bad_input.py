@@ -328,3 +328,14 @@ async def test_unknown_policy(api: httpx.AsyncClient) -> None:
     document = nodes(b={"task": "t", "retry": {"policy": "exponentail"}})
     body = problem(await api.post("/workflow", json=document), 422, "invalid-document")
     assert body["errors"][0]["pointer"] == "/nodes/b/retry/policy"
+
+
+@pytest.mark.parametrize("path", ["/workflows?stauts=FAILED", "/tasks?x=1"])
+async def test_unknown_parameters(api: httpx.AsyncClient, path: str) -> None:
+    """A query parameter that the route does not take is a 422 with the nearest one, not silently ignored."""
+    answer = await api.get(path)
+    shown = problem(answer, 422, "invalid-parameters")
+    assert shown["errors"][0]["code"] == "unknown_parameter"
+    if "stauts" in path:
+        assert "did you mean 'status'?" in shown["errors"][0]["detail"]
+    problem(await api.post("/workflow?triger=true", json={}), 422, "invalid-parameters")

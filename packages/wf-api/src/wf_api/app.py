@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from wf_api import openapi, problems
 from wf_api.auth import BearerAuth
 from wf_api.context import ApiContext
 from wf_api.edge import Edge
+from wf_api.queries import only_known
 from wf_api.routes import catalogue, control, events, executions, operations, submission
 
 
@@ -26,8 +27,9 @@ def create_app(context: ApiContext) -> FastAPI:
     )
     app.state.context = context
     problems.install(app)
-    for area in (submission, control, executions, events, catalogue, operations):
-        app.include_router(area.router)
+    for area in (submission, control, executions, events, catalogue):
+        app.include_router(area.router, dependencies=[Depends(only_known)])
+    app.include_router(operations.router)  # probes and scrapers add what they like
     if context.settings.api_key is not None:
         app.add_middleware(BearerAuth, key=context.settings.api_key.get_secret_value())
     app.add_middleware(Edge, counters=context.counters)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from wf_core.schema.document import WorkflowSchema
-
 from wf_api.intake import encode_input
 from wf_api.problems import unavailable
 from wf_core import payload, wire
 from wf_core.ids import partition_of
+from wf_core.schema.document import WorkflowSchema
 from wf_core.store.reads import read_document
 
 if TYPE_CHECKING:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from wf_core.schema.validation import workflow_json_schema
-
 from wf_api import idempotency, problems
 from wf_api.body import JSON
 from wf_api.models import ProblemModel
+from wf_core.schema.validation import workflow_json_schema
 
 _SENTENCES = {
     400: "The request or its body cannot be parsed",

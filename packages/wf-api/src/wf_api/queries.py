@@ -7,15 +7,33 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, NoReturn, TypeVar
 
-from fastapi import Query
+from fastapi import Query, Request
 
 from wf_api.problems import of_document
 from wf_core.durations import parse_duration_ms
 from wf_core.errors import DocumentError, Problem
+from wf_core.schema.pointers import join
+from wf_core.suggest import did_you_mean
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="longest page")]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before")]
 S = TypeVar("S", bound=StrEnum)
+
+
+async def only_known(request: Request) -> None:
+    """A dependency of routes. Raises the problem 422 for query parameters that the route does not take."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    problems = [
+        Problem(
+            join(("query", name[:100])),
+            "unknown_parameter",
+            f"{name[:100]!r} is not known here{did_you_mean(name, known) or '.'}",
+        )
+        for name in request.query_params
+        if name not in known
+    ]
+    if problems:
+        raise of_document(DocumentError(problems), "invalid-parameters")
 
 
 def refuse(parameter: str, code: str, detail: str) -> NoReturn:

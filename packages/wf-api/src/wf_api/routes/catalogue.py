@@ -15,13 +15,13 @@ from wf_core.store import reads
 router = APIRouter(tags=["catalogue"], route_class=BoundedRoute)
 
 
-@router.get("/tasks", response_model=PageModel[TaskModel], responses=responses(503))
+@router.get("/tasks", response_model=PageModel[TaskModel], responses=responses(422, 503))
 async def list_tasks(context: Context) -> Response:
     """What the live workers can run, in one page."""
     return answer({"items": await reads.read_tasks(context.redis, context.settings.namespace), "next_cursor": None})
 
 
-@router.get("/workers", response_model=PageModel[WorkerModel], responses=responses(503))
+@router.get("/workers", response_model=PageModel[WorkerModel], responses=responses(422, 503))
 async def list_workers(context: Context) -> Response:
     """The workers that beat, and those that fell silent a short time ago, in one page."""
     dead_after = context.settings.death_seconds * 1000

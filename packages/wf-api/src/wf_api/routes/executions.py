@@ -63,7 +63,7 @@ async def get_workflow(context: Context, execution_id: str, nodes: bool = True) 
     return answer(view)
 
 
-@router.get("/workflows/{execution_id}/results", response_model=ResultsModel, responses=responses(404, 503))
+@router.get("/workflows/{execution_id}/results", response_model=ResultsModel, responses=responses(404, 422, 503))
 async def get_results(context: Context, execution_id: str) -> Response:
     """The outputs of the nodes that have completed so far."""
     view = await reads.read_results(context.redis, context.settings.namespace, execution_id)
@@ -102,7 +102,9 @@ async def list_nodes(  # noqa: PLR0913 - one argument per filter; FastAPI passes
     return answer(page)
 
 
-@router.get("/workflows/{execution_id}/nodes/{node_path:path}", response_model=NodeModel, responses=responses(404, 503))
+@router.get(
+    "/workflows/{execution_id}/nodes/{node_path:path}", response_model=NodeModel, responses=responses(404, 422, 503)
+)
 async def get_node(context: Context, execution_id: str, node_path: str) -> Response:
     """One node with its input, output and attempts. Its path stands percent-encoded in the address."""
     view = await reads.read_node(context.redis, context.settings.namespace, execution_id, node_path)
@@ -113,7 +115,7 @@ async def get_node(context: Context, execution_id: str, node_path: str) -> Respo
     return answer(view)
 
 
-@router.get("/workflows/{execution_id}/definition", response_model=dict, responses=responses(404, 503))
+@router.get("/workflows/{execution_id}/definition", response_model=dict, responses=responses(404, 422, 503))
 async def get_definition(context: Context, execution_id: str) -> Response:
     """The document that the execution runs, in canonical form."""
     head = await read_head(context.redis, context.settings.namespace, execution_id)

@@ -6,7 +6,6 @@ import functools
 import json
 
 from fastapi import APIRouter, Response
-from wf_core.schema.validation import workflow_json_schema
 
 from wf_api.answers import answer
 from wf_api.bounded import BoundedRoute
@@ -15,6 +14,7 @@ from wf_api.models import HealthModel, ReadyModel
 from wf_api.openapi import responses, text
 from wf_api.problems import unavailable
 from wf_api.readiness import OK
+from wf_core.schema.validation import workflow_json_schema
 
 router = APIRouter(tags=["operations"], route_class=BoundedRoute)
 

@@ -58,7 +58,7 @@ async def create_workflow(
     wait: str | None = None,
     allow_unknown: bool = False,
 ) -> Response:
-    """Creates an execution. `trigger` starts it, `wait` (30s) waits for its end.
+    """Creates an execution. `trigger` starts it, and then `wait` (30s) waits for its end.
 
     `allow_unknown` accepts tasks and policies that nobody knows yet.
     """
@@ -72,7 +72,7 @@ async def create_workflow(
     headers = {"Location": f"/workflows/{creation.execution_id}"}
     if hurry:
         headers["Preference-Applied"] = "respond-async"
-    if seconds and await wait_for_end(context, creation.execution_id, seconds):
+    if seconds and submission.trigger and await wait_for_end(context, creation.execution_id, seconds):
         async with asyncio.timeout(ANSWER_SECONDS):
             return answer(await execution_end(context, creation.execution_id), 201, headers)
     shown = {"execution_id": creation.execution_id, "status": creation.status, **pending(creation.delivery)}
