@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from wf_core.schema.loading import load_document_file, load_yaml
+from wf_core.schema.validation import parse_document
 from wf_core.settings import markdown
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +20,9 @@ def test_the_readme_lists_every_variable():
     assert markdown() in text, "run `python -m wf_core.settings` and put its table into the README"
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
 def test_links_lead_somewhere(page: str):
     """Relative links and paths of commands point to files of the repository."""
     text = (ROOT / page).read_text()
@@ -27,3 +31,18 @@ def test_links_lead_somewhere(page: str):
     missing = [name for name in [*((ROOT / page).parent / link for link in links), *(ROOT / path for path in paths)]
                if not name.exists()]  # fmt: skip
     assert missing == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/workflows.md"])
+def test_documents_in_prose_are_valid(page: str):
+    """Every YAML document that is shown is one that the engine takes."""
+    shown = re.findall(r"```yaml\n(name: .*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert shown
+    for text in shown:
+        parse_document(load_yaml(text.encode()))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "examples/workflows").glob("*.[yj]*")), ids=lambda file: file.name)
+def test_example_documents_are_valid(file: Path):
+    """So is every example."""
+    parse_document(load_document_file(file))
