@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from wf_core.cli.documents import lines_of, nearest_line
+from wf_core.cli.documents import lines_of
 
 pytest.importorskip("wf_core.schema.validation")
 
@@ -105,10 +105,11 @@ def test_schema(wf):
     assert json.loads(wf("schema").stdout)["type"] == "object"
 
 
-def test_lines_of_pointers():
+def test_lines_of_pointers(tmp_path):
     """A pointer leads to the line of its key, escaped keys included; one that is not there to its nearest parent's."""
-    lines = lines_of("a:\n  b/c:\n    - 1\n    - x: 2\n")
-    assert lines["/a/b~1c"] == 2
-    assert lines["/a/b~1c/1"] == 4
-    assert nearest_line("/a/b~1c/1/y/z", lines) == 4
-    assert lines_of("a: [") == {}
+    file = tmp_path / "a.yaml"
+    file.write_text("a:\n  b/c:\n    - 1\n    - x: 2\n")
+    asked = ["/a/b~1c", "/a/b~1c/1", "/a/b~1c/1/y/z"]
+    assert lines_of(file, asked) == {"/a/b~1c": 2, "/a/b~1c/1": 4, "/a/b~1c/1/y/z": 4}
+    file.write_text("a: [")
+    assert lines_of(file, asked) == {}

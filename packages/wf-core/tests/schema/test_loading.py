@@ -188,7 +188,7 @@ def test_lines_of_pointers():
     data = b"name: x\nnodes:\n  a/b:\n    task: t\n    depends_on:\n      - q\n"
     assert yaml_lines(data, ["/name", "/nodes/a~1b", "/nodes/a~1b/depends_on/0", "/nope"]) == {
         "/name": 1,
-        "/nodes/a~1b": 4,
+        "/nodes/a~1b": 3,
         "/nodes/a~1b/depends_on/0": 6,
     }
 

@@ -10,6 +10,7 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
 
 import structlog
 
@@ -24,6 +25,8 @@ from wf_worker.lanes import Lane, Lanes, share
 from wf_worker.registration import Peer, Registration
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 _TICK = 0.5
 _LOOK_SECONDS = 5.0
@@ -114,7 +117,7 @@ class Leases:
             await self.look()
             await self._trim()
         peers = await self._registration.peers()
-        await _gather(self._renew(lane) for lane in self._lanes)
+        await _each(list(self._lanes), self._renew)
         for queue in self._queues:
             await self._balance(queue, [peer for peer in peers if queue in peer.queues])
 
@@ -144,7 +147,7 @@ class Leases:
         random.shuffle(absent)
         while absent and wanted > 0:
             some, absent = absent[:wanted], absent[wanted:]
-            taken = await _gather(self._lease(queue, TopicPartition(topic, number)) for number in some)
+            taken = await _each([TopicPartition(topic, n) for n in some], lambda source: self._lease(queue, source))
             wanted -= sum(taken)
 
     async def _lease(self, queue: str, source: TopicPartition) -> bool:
@@ -175,7 +178,7 @@ class Leases:
             return
         for lane in lanes:
             self._lanes.drop(lane.source)
-        await _gather(self._scripts.task_release(lane.key, self._registration.worker_id) for lane in lanes)
+        await _each(lanes, lambda lane: self._scripts.task_release(lane.key, self._registration.worker_id))
         self._on_lanes()
 
     async def _trim(self) -> None:
@@ -185,12 +188,12 @@ class Leases:
                 await self._log.trim(lane.source, lane.committed)
 
 
-async def _gather(calls: Iterable[Awaitable[bool]]) -> list[bool]:
-    """Awaits all, a few at a time."""
+async def _each(items: Iterable[T], step: Callable[[T], Awaitable[bool]]) -> list[bool]:
+    """What `step` answers for each item; a few at a time."""
     limit = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(call: Awaitable[bool]) -> bool:
+    async def one(item: T) -> bool:
         async with limit:
-            return await call
+            return await step(item)
 
-    return await asyncio.gather(*map(one, calls))
+    return await asyncio.gather(*map(one, items))

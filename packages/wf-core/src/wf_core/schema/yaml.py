@@ -37,7 +37,7 @@ def load_yaml(data: bytes) -> Any:
 
 
 def yaml_lines(data: bytes, pointers: Collection[str]) -> dict[str, int]:
-    """Lines, from 1, on which the values that `pointers` point to begin; those that are not there are left out."""
+    """Lines, from 1, on which what `pointers` point to begins, its key included; what is not there is left out."""
     builder = _Builder(frozenset(pointers))
     builder.build(data)
     return builder.lines
@@ -128,6 +128,7 @@ class _Builder:
         """Keys are what is written: `012` and `no` name themselves."""
         frame = self._stack[-1]
         frame.key = event.value
+        self._note_line(event)
         if event.value in frame.value:
             self._problem(
                 event, "duplicate_key", f"the key {event.value!r} stands here twice; one of them would be lost"

@@ -67,13 +67,10 @@ def _check(file: Path, server: str | None) -> dict[str, Any]:
 
 
 def _placed(file: Path, problems: Sequence[Problem]) -> list[dict[str, Any]]:
-    from wf_core.cli.documents import STDIN, lines_of, nearest_line
+    from wf_core.cli.documents import STDIN, lines_of
 
-    lines = lines_of(file.read_text("utf-8", errors="replace")) if problems and file != STDIN else {}
-    return [
-        {"line": nearest_line(p.pointer, lines), "pointer": p.pointer, "code": p.code, "detail": p.detail}
-        for p in problems
-    ]
+    lines = lines_of(file, {p.pointer for p in problems}) if problems and file != STDIN else {}
+    return [{"line": lines.get(p.pointer), "pointer": p.pointer, "code": p.code, "detail": p.detail} for p in problems]
 
 
 def _tell(report: dict[str, Any]) -> None:
