@@ -66,7 +66,7 @@ def test_reset(start_dev, wf):
     assert "hello" not in wf("ls", folder=first.folder).stdout
 
 
-def test_taken_port(wf):
+def test_taken_port(wf, start_dev):
     """A port that is taken is named, with the remedy."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = wf("dev", "--port", str(taken.getsockname()[1]))
