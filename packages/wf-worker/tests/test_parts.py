@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 
-from wf_core.broker.protocol import Batch, TopicPartition
+from wf_core.broker.protocol import Batch, OffsetOutOfRangeError, TopicPartition
 from wf_core.ids import new_execution_id
+from wf_core.metrics import Counters
+from wf_core.settings import Settings
+from wf_core.states import AttemptStatus
+from wf_core.store.keys import InstallationKeys
 from wf_core.tasks import Fatal, RetryAfter
 from wf_core.wire import TaskMessage
+from wf_worker import executors as executors_module
+from wf_worker.executors import Executors
 from wf_worker.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT, class_names, failure_of
 from wf_worker.frames import Cancel, Done, Run, Splitter, from_child, pack, to_child
+from wf_worker.intake import Intake
 from wf_worker.lanes import Lane, Lanes, Waiting, share
+from wf_worker.leases import Leases
 from wf_worker.loading import is_allowed, split_paths
-from wf_worker.registration import new_worker_id
+from wf_worker.registration import Registration, new_worker_id
 
 RUN = Run(id=1, execution="e", node="n", attempt=1, task="t", params=b"{}")
 
@@ -126,9 +137,7 @@ def test_messages_of_a_partition_that_is_not_live_are_passed():
     now = time.monotonic()
     lanes.later(1, now)
     assert [found.partition for _, found in lanes.pick(9, now)] == [2]
-    assert lanes.blocked(now)
     assert [found.partition for _, found in lanes.pick(9, now + 1)] == [1, 2]
-    assert not lanes.blocked(now + 1)
 
 
 def test_batches_of_an_assignment_that_is_over():
@@ -167,3 +176,153 @@ def test_worker_ids_differ():
     ids = {new_worker_id() for _ in range(50)}
     assert len(ids) == 50
     assert not any(set("|/ ") & set(name) for name in ids)
+
+
+class Started(list[str]):
+    """Tokens that were started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = asyncio.Event()
+
+    def append(self, token: str) -> None:
+        super().append(token)
+        self.one.set()
+
+
+def intake(lanes: Lanes, started: list[str], **parts: Any) -> Intake:
+    """An intake with one free slot and parts that a test makes."""
+    given = {"broker": None, "scripts": None, "leases": None, "dead_letters": None, **parts}
+    return Intake(
+        settings=Settings(),
+        worker_id="w",
+        lanes=lanes,
+        counters=Counters(),
+        free=lambda: 1 - len(started),
+        may_claim=lambda: True,
+        start=lambda token, _message: started.append(token),
+        **given,
+    )
+
+
+async def test_later_is_asked_again_however_the_moment_ends(monkeypatch):
+    """The moment may end between two looks at the clock: the message that waits must be asked for all the same."""
+    ticks = iter(range(1, 1000))
+    monkeypatch.setattr("wf_worker.intake.time", SimpleNamespace(monotonic=lambda: next(ticks) * 0.03))
+    answers = iter([["LATER"], ["OK"]])
+
+    async def claim(*_args: Any) -> list[str]:
+        return next(answers)
+
+    lanes, started = Lanes(), Started()
+    lanes.add(lane(0, waiting(0, 1, 1)))
+    it = intake(lanes, started, scripts=SimpleNamespace(claim=claim))
+    claiming = asyncio.create_task(it.claim())
+    it.wake()
+    async with asyncio.timeout(2):
+        await started.one.wait()
+    claiming.cancel()
+
+
+async def test_what_the_log_lost_is_passed():
+    """A lane whose messages the log forgot goes on at its end, and commits that: only so do sweeps find the orphans."""
+    committed: list[int] = []
+
+    async def look() -> bool:
+        return False
+
+    async def end(_source: TopicPartition) -> int:
+        return 7
+
+    async def task_commit(_key: str, _worker: str, offset: int, _lease_ms: int) -> bool:
+        committed.append(offset)
+        return True
+
+    lanes, it = Lanes(), lane(0, waiting(0, 1, 1))
+    lanes.add(it)
+    parts = {"scripts": SimpleNamespace(task_commit=task_commit), "leases": SimpleNamespace(look=look)}
+    taking = intake(lanes, [], broker=SimpleNamespace(end=end), **parts)
+    await taking._out_of_range(OffsetOutOfRangeError(it.source, 0))
+    assert (it.next_read, it.waiting) == (7, {})
+    await taking.commit_all()
+    assert committed == [7]
+    assert it.committed == 7
+
+
+async def test_a_lane_that_was_rewound_while_a_record_was_buried():
+    """What was read before the rewind is not put behind it, or what lies between would be passed."""
+    lanes, it = Lanes(), lane(0)
+    it.next_read = it.committed = 5
+    lanes.add(it)
+
+    async def bury(*_args: Any) -> None:
+        lanes.rewind(it, 2)
+
+    await intake(lanes, [], dead_letters=SimpleNamespace(bury=bury))._take_in(it, Batch(it.source, 5, [b"?"]))
+    assert (it.next_read, it.committed) == (2, 2)
+
+
+async def test_a_commit_overtakes_the_answer_of_a_lease():
+    """An offset that was read before the commit is no sign that Redis forgot something."""
+    lanes, it = Lanes(), lane(0, waiting(0, 1, 1))
+    lanes.add(it)
+
+    async def task_lease(*_args: Any, **_options: Any) -> int:
+        it.committed = 3
+        return 0
+
+    parts = {"lanes": lanes, "registration": SimpleNamespace(worker_id="w"), "queues": [], "partitions": 1}
+    leases = Leases(
+        None, SimpleNamespace(task_lease=task_lease), Settings(), **parts, incarnation="", free=int, on_lanes=int
+    )
+    assert await leases._renew(it)
+    assert it.committed == 3
+    assert it.waiting
+
+
+async def test_an_attempt_whose_process_cannot_start_is_lost(monkeypatch):
+    """Whatever the reason is: an attempt that nobody ends would be beaten for ever."""
+    monkeypatch.setattr(executors_module, "_SPAWN_PAUSE", 0.0)
+    ended: list[Any] = []
+    it = Executors(
+        SimpleNamespace(slots=1), lambda: 1, lambda attempt, how: ended.append((attempt.token, how)), lambda: None
+    )
+    info = SimpleNamespace(executor="process", shipped_by="", timeout_ms=None)
+    it.runners.catalogue = SimpleNamespace(tasks={"t": info})
+
+    async def spawn(*_args: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Executors, "_spawn", spawn)
+    it.run("token", waiting(0, 1, 1).message)
+    async with asyncio.timeout(2):
+        await it.idle()
+    assert [(token, how.status) for token, how in ended] == [("token", AttemptStatus.LOST)]
+    assert it.free == 1
+    await it.close()
+
+
+class Peers:
+    """Redis, as far as it is asked for peers."""
+
+    def __init__(self, heard: dict[str, int]) -> None:
+        self.heard = heard
+
+    async def zrangebyscore(self, _key: str, since: int, _end: str) -> list[bytes]:
+        return [name.encode() for name, at in self.heard.items() if at >= since]
+
+    async def mget(self, keys: list[str]) -> list[bytes]:
+        return [msgspec.json.encode({"id": key.rpartition(":")[2], "queues": ["q"], "free": 1}) for key in keys]
+
+
+async def test_the_dead_get_no_share():
+    """A killed worker's entry lives on for a while; its share of the partitions must not wait for that."""
+    now = 1_000_000
+    running = SimpleNamespace(free=3, configure=SimpleNamespace(slots=4))
+    redis = Peers({"w": now, "late": now - 2000, "dead": now - 3000})
+    clock = SimpleNamespace(now_ms=lambda: now)
+    it = Registration(redis, InstallationKeys("ns"), clock, "w", ["q"], running)
+    assert [peer.id for peer in await it.peers(2500)] == ["w", "late"]
+    assert msgspec.json.decode(it._entry("c"))["free"] == 3
+    it.leaving = True
+    assert msgspec.json.decode(it._entry("c"))["free"] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from redis.asyncio import Redis
 
 from wf_core.store.clock import Clock
@@ -43,3 +44,24 @@ async def test_it_runs_between_syncs(redis: Redis):
     began = clock.now_ms()
     hands.now += 2.5
     assert clock.now_ms() - began == 2500
+
+
+@pytest.mark.parametrize("rewound", [0.0, 10.0])
+async def test_an_answer_that_took_too_long_changes_nothing(rewound: float):
+    """A process that was stopped between question and answer does not know which of the two the time belongs to."""
+    hands = Hands(100.0)
+
+    class Stopped:
+        pause = 0.0
+
+        async def time(self) -> tuple[int, int]:
+            hands.now += self.pause
+            return round(hands.now - (rewound if self.pause else 0.0)), 0
+
+    redis = Stopped()
+    clock = Clock(hands, Hands(0.0))
+    await clock.sync(redis)
+    assert clock.now_ms() == 100_000
+    redis.pause = 10.0
+    await clock.sync(redis)
+    assert clock.now_ms() == 110_000

@@ -110,16 +110,19 @@ class Context:
 
 
 async def every(context: Context, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
-    """Repeats `step` for ever, `seconds` apart; while a server is away, backs off to 2 s."""
-    delay = seconds
+    """Repeats `step` for ever, `seconds` apart; while a server is away, soon again and then less and less often.
+
+    Soon, whatever `seconds` is: a lease that was not renewed must not run out because of one lost connection.
+    """
+    pause = 0.0
     while True:
         try:
             await step()
-            delay = seconds
+            pause = 0.0
         except TRANSIENT as error:
             context.health.failed(error)
-            delay = min(2.0, max(0.1, 2 * delay))
-        await context.sleep(delay)
+            pause = min(2.0, max(0.1, 2 * pause))
+        await context.sleep(pause or seconds)
 
 
 async def for_each(items: Iterable[T], step: Callable[[T], Awaitable[None]], *, at_once: int) -> None:

@@ -128,6 +128,9 @@ class Ownership:
 
     async def _renew(self, partition: Partition) -> None:
         try:
+            if partition.lock.locked():  # a long batch must not cost its lease, nor those of the others
+                await hold(self._context, partition)
+                return
             async with partition.lock:
                 if not partition.closed:
                     await renew(self._context, partition)
@@ -166,7 +169,7 @@ class Ownership:
         try:
             await self._context.queries.leave(self._context.id)
             await for_each(list(self.partitions.values()), self.release, at_once=AT_ONCE)
-            for number, nonce in self._nonces.items():  # leases that were not used yet
+            for number, nonce in list(self._nonces.items()):  # leases that were not used yet
                 await self._context.scripts.release(PartitionKeys.of(self._context.namespace, number), nonce)
         except TRANSIENT as error:
             log.warning("left without releasing everything", error=str(error))
@@ -188,6 +191,12 @@ async def renew(context: Context, partition: Partition) -> None:
     if caught_up and not partition.live:
         partition.live = True
         partition.outbox.wake.set()
+
+
+async def hold(context: Context, partition: Partition) -> None:
+    """Renews the lease of a partition that is being folded: nothing but the lease, the APPLY checks the rest."""
+    if await context.scripts.renew(partition.keys, partition.nonce, context.lease_ms, False) is None:
+        raise PartitionLostError("another owner has it")
 
 
 async def go_live(context: Context, partition: Partition) -> None:

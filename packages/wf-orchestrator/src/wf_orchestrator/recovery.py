@@ -42,6 +42,8 @@ async def settle_offset(  # noqa: PLR0913 - the facts of one lease
     its tail, and is read from its end. Both are written with REBASE. Raises PartitionLostError when fenced, and while
     a lost tail was found only once.
     """
+    if lease.incarnation not in ("", context.incarnation):
+        await look_at_incarnation(context)  # the last owner may have known of a newer log than we do
     if lease.incarnation != context.incarnation:
         if lease.incarnation:
             log.error(

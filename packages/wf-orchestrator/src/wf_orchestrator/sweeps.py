@@ -12,7 +12,7 @@ import structlog
 
 from wf_core import ids
 from wf_core.broker import topics
-from wf_core.broker.protocol import TopicPartition
+from wf_core.broker.protocol import RecordTooLargeError, TopicPartition
 from wf_core.store.commands import unpack_command
 from wf_core.wire import Lost
 from wf_orchestrator import checkpoint, dead_letters
@@ -95,15 +95,16 @@ async def _append_lost(
 async def orphans(context: Context, partition: Partition, *, look_at_ends: bool = False) -> None:
     """Messages that were passed without a claim, or are not in the log (any more). Step of every 2 s.
 
-    `look_at_ends` also asks the log for the ends of task partitions, which costs a request each.
+    `look_at_ends` also asks the log for the ends of task partitions, which costs a request each. As long as something
+    is suspected they are asked for anyway: what lies past an end must be seen there for a whole death time.
     """
     if partition.closed or not partition.live:
         return
     now, orphan = context.monotonic(), context.settings.orphan_seconds
     old = {token: sent.where for token, sent in partition.sent.items() if now - sent.since > orphan}
-    passed = await _passed(context, old, look_at_ends=look_at_ends)
-    claimed = await context.queries.claimed(partition.keys, list(passed))
     watch = partition.watch
+    passed = await _passed(context, old, look_at_ends=look_at_ends or bool(watch.unclaimed))
+    claimed = await context.queries.claimed(partition.keys, list(passed))
     watch.unclaimed = {t: watch.unclaimed.get(t, now) for t in passed if t not in claimed}
     lost: list[tuple[str, str, int]] = []
     for token, since in list(watch.unclaimed.items())[:MOST]:
@@ -148,16 +149,19 @@ async def accepted(context: Context, partition: Partition) -> None:
             continue
         command = unpack_command(waiting[name])
         if tries >= ACCEPTED_TRIES:
-            await _give_up(context, partition, name, command.record)
+            reason = f"the command {name} was appended {ACCEPTED_TRIES} times and never folded"
+            await _give_up(context, partition, name, command.record, reason)
             continue
         notes[name] = (tries + 1, now)
         context.counters.inc("accepted_again_total")
-        await context.log.append(context.events(partition.number), command.record)
+        try:
+            await context.log.append(context.events(partition.number), command.record)
+        except RecordTooLargeError as error:
+            await _give_up(context, partition, name, command.record, f"the log refuses the command {name}: {error}")
 
 
-async def _give_up(context: Context, partition: Partition, name: str, records: Sequence[bytes]) -> None:
+async def _give_up(context: Context, partition: Partition, name: str, records: Sequence[bytes], reason: str) -> None:
     for record in records:
-        reason = f"the command {name} was appended {ACCEPTED_TRIES} times and never folded"
         await dead_letters.bury(context, partition.number, None, record, reason)
     async with partition.lock:
         if not partition.closed:

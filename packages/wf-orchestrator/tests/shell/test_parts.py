@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from wf_core.broker.protocol import Batch, TopicPartition
+import asyncio
+import contextlib
+from types import SimpleNamespace
+
+from wf_core.broker.protocol import Batch, RecordTooLargeError, TopicPartition
+from wf_core.errors import UnavailableError
 from wf_core.metrics import Counters
+from wf_core.store.commands import pack_command
+from wf_core.store.keys import PartitionKeys
+from wf_core.store.scripts import Lease
 from wf_orchestrator import outbox as outbox_module
+from wf_orchestrator import recovery, sweeps
 from wf_orchestrator.batches import chunks
+from wf_orchestrator.context import every
+from wf_orchestrator.machine.state import PartitionState
 from wf_orchestrator.outbox import Outbox
-from wf_orchestrator.positions import Where, parse_where
+from wf_orchestrator.ownership import Ownership
+from wf_orchestrator.partition import Partition
+from wf_orchestrator.positions import Sent, Where, parse_where
 from wf_orchestrator.queries import OutboxEntry
-from wf_orchestrator.recovery import Doubts
+from wf_orchestrator.recovery import Doubts, settle_offset
 from wf_orchestrator.timers import AGAIN_MS, Timers
 from wf_orchestrator.watch import Watch
 
@@ -118,3 +131,136 @@ def test_counters_render_as_prometheus_text():
         "# TYPE wf_partitions_owned gauge",
         "wf_partitions_owned 4",
     ]
+
+
+class Servers:
+    """Redis and the log, as far as sweeps and leases ask them, on a clock that a test moves."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.condemned: list[str] = []
+        self.appended: list[object] = []
+        self.renewed: list[bool] = []
+        self.accepted: dict[str, bytes] = {}
+        self.buried: list[bytes] = []
+        self.written: list[object] = []
+        self.incarnation = "i"
+        self.namespace = "ns"
+        self.lease_ms = 1000
+        self.settings = SimpleNamespace(orphan_seconds=8.0, death_seconds=2.5)
+        self.counters = Counters()
+        self.id = "o"
+        self.clock = SimpleNamespace(now_ms=lambda: 1)
+        self.serial = iter(range(100))
+        self.log = self.scripts = self.queries = self
+
+    def monotonic(self):
+        return self.now
+
+    def events(self, partition):
+        return TopicPartition("ns.events", partition)
+
+    async def task_offsets(self, places):
+        return dict.fromkeys(places, (0, "i"))
+
+    async def end(self, _source):
+        return 3
+
+    async def claimed(self, _keys, _tokens):
+        return set()
+
+    async def condemn(self, _keys, _nonce, token, *_judgement, **_where):
+        self.condemned.append(token)
+        return True
+
+    async def renew(self, _keys, _nonce, _lease_ms, live):
+        self.renewed.append(live)
+        return 5
+
+    async def append(self, target, records):
+        if isinstance(target, TopicPartition) and target.topic == "ns.events":
+            raise RecordTooLargeError("too large for this broker")
+        self.appended += records
+        return [0] * len(records)
+
+    async def apply(self, _keys, _nonce, _previous, _next, _batch, ops, **_moved):
+        self.written += ops
+        return "OK"
+
+
+def owned() -> Partition:
+    """A live partition."""
+    state = PartitionState(0, 0)
+    return Partition(0, PartitionKeys.of("ns", 0), "nonce", "i", 0, offset=5, catch_up=0, state=state, live=True)
+
+
+async def test_what_lies_past_the_end_of_its_topic_is_an_orphan():
+    """The ends are asked for now and then only, yet what lies past one is seen there for a whole death time."""
+    servers, partition = Servers(), owned()
+    token = "01jz0000000000000000000000" + "00/n/1"
+    partition.sent[token] = Sent(Where(TopicPartition("ns.tasks.q", 0), 7, "i"), 0.0)
+    for step in range(5):
+        await sweeps.orphans(servers, partition, look_at_ends=step == 0)
+        servers.now += 2.0
+    assert token in servers.condemned
+
+
+async def test_a_command_that_the_log_refuses_is_buried():
+    """A broker that takes smaller records than the API does not end the service, again and again."""
+    servers, partition = Servers(), owned()
+    field = "x/create"
+    waiting = {field: pack_command(1, [b"record"], "")}
+
+    async def accepted(_keys):
+        return waiting
+
+    servers.accepted = accepted
+    await sweeps.accepted(servers, partition)
+    servers.now += sweeps.ACCEPTED_SECONDS
+    await sweeps.accepted(servers, partition)
+    assert len(servers.appended) == 1
+    assert servers.written == [("HDEL", partition.keys.accepted, field)]
+
+
+async def test_a_lease_is_renewed_while_a_batch_is_folded():
+    """The lock is held for as long as a large document compiles; leases last less."""
+    servers, partition = Servers(), owned()
+    ownership = Ownership(servers, lambda _partition: None)
+    async with asyncio.timeout(2), partition.lock:
+        await ownership._renew(partition)
+    assert servers.renewed == [False]
+    assert not partition.closed
+    await ownership._renew(partition)
+    assert servers.renewed == [False, True]
+
+
+async def test_a_step_is_tried_again_soon():
+    """However rare a step is, it does not wait for its next turn when a server was away for a moment."""
+    slept: list[float] = []
+    answers = iter([True, False, False, True])
+
+    async def step():
+        if not next(answers):
+            raise UnavailableError("away")
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 4:
+            raise asyncio.CancelledError
+
+    context = SimpleNamespace(sleep=sleep, health=SimpleNamespace(failed=lambda _error: None))
+    with contextlib.suppress(asyncio.CancelledError):
+        await every(context, 1.0, step)
+    assert slept == [1.0, 0.1, 0.2, 1.0]
+
+
+async def test_a_newer_log_than_ours_is_not_taken_for_a_lost_one(monkeypatch):
+    """The last owner knew of the new log before this orchestrator did: nothing is read from the beginning again."""
+    context = SimpleNamespace(incarnation="old")
+
+    async def look(it):
+        it.incarnation = "new"
+
+    monkeypatch.setattr(recovery, "look_at_incarnation", look)
+    lease = Lease("nonce", 4, "new", 0, 0)
+    assert await settle_offset(context, Doubts(), PartitionKeys.of("ns", 0), 0, lease, 9) is lease

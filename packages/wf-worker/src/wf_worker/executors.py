@@ -216,8 +216,8 @@ class Executors:
     async def _spawn_for(self, attempt: Attempt) -> None:
         try:
             child = await self._spawn("process", self._frame, self.configure)
-        except OSError as error:
-            log.error("no process can be started", error=str(error))
+        except Exception as error:  # noqa: BLE001 - as for want of threads; the attempt must not wait for ever
+            log.error("no process can be started", error=f"{type(error).__name__}: {error}")
             await asyncio.sleep(_SPAWN_PAUSE)
             self._conclude(attempt)
             return

@@ -108,11 +108,15 @@ class Intake:
                 await self._take_in(lane, batch)
 
     async def _take_in(self, lane: Lane, batch: Batch) -> None:
+        found: dict[int, Waiting] = {}
         for offset, record in enumerate(batch.records, batch.offset):
             try:
-                lane.waiting[offset] = Waiting.of(offset, wire.decode_task(record))
+                found[offset] = Waiting.of(offset, wire.decode_task(record))
             except (msgspec.MsgspecError, ValueError) as error:
                 await self._dead_letters.bury(batch.source, offset, record, str(error))
+        if lane.next_read != batch.offset:  # rewound while something was buried
+            return
+        lane.waiting.update(found)
         lane.next_read = batch.next
         self._claimable.set()
         self._committable.set()
@@ -130,7 +134,8 @@ class Intake:
         for lane in self._lanes:
             if lane.source == error.source:
                 log.error("a task partition lost messages; reading goes on at its end", error=str(error), end=end)
-                self._lanes.rewind(lane, end)
+                self._lanes.skip(lane, end)
+                self._committable.set()  # sweeps find what was lost only behind the committed offset
 
     # --- claim
 
@@ -142,7 +147,7 @@ class Intake:
             async with self._claiming:
                 while picked := self._pick():
                     await self._claim(picked)
-            if self._lanes.waiting and (self._lanes.blocked(time.monotonic()) or not self._may_claim()):
+            if self._lanes.waiting and self._free() > 0:  # LATER, or nothing may be claimed: only time ends that
                 asyncio.get_running_loop().call_later(LATER_SECONDS, self._claimable.set)
 
     async def stop_claiming(self, seconds: float) -> None:
@@ -223,3 +228,4 @@ class Intake:
         else:
             self._lanes.drop(lane.source)
             self._leases.wake()
+            self._readable.set()

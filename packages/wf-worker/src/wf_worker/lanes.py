@@ -94,6 +94,12 @@ class Lanes:
         lane.rewind(offset)
         self.changed = True
 
+    def skip(self, lane: Lane, offset: int) -> None:
+        """Reads a lane on from `offset`, since the log does not hold what lies before it; the commit follows."""
+        committed = lane.committed
+        self.rewind(lane, offset)
+        lane.committed = committed
+
     def positions(self) -> dict[TopicPartition, int]:
         """What a reader is to read, from where."""
         return {lane.source: lane.next_read for lane in self._lanes.values()}
@@ -114,11 +120,6 @@ class Lanes:
     def later(self, partition: int, now: float) -> None:
         """Messages of this event partition are left alone for a moment."""
         self._later[partition] = now + LATER_SECONDS
-
-    def blocked(self, now: float) -> bool:
-        """Whether some event partition is left alone."""
-        self._later = {partition: until for partition, until in self._later.items() if until > now}
-        return bool(self._later)
 
     def _ready(self, lane: Lane, now: float) -> Iterator[tuple[Lane, Waiting]]:
         for waiting in lane.waiting.values():

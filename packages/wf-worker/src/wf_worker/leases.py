@@ -116,7 +116,7 @@ class Leases:
         if time.monotonic() - self._looked_at > _LOOK_SECONDS:
             await self.look()
             await self._trim()
-        peers = await self._registration.peers()
+        peers = await self._registration.peers(round(self._settings.death_seconds * 1000))
         await _each(list(self._lanes), self._renew)
         for queue in self._queues:
             await self._balance(queue, [peer for peer in peers if queue in peer.queues])
@@ -160,10 +160,12 @@ class Leases:
         return True
 
     async def _renew(self, lane: Lane) -> bool:
+        known = lane.committed  # as of now: a commit may overtake the answer
         offset = await self._ask(lane.key)
         if offset is None:
             self._lanes.drop(lane.source)
-        elif offset < lane.committed:
+            self._on_lanes()
+        elif offset < known:
             log.warning("Redis forgot a committed offset; its messages are read again", source=str(lane.source))
             self._lanes.rewind(lane, offset)
             self._on_lanes()

@@ -61,6 +61,8 @@ class Registration:
         self._catalogue = ""
         self._server = ""
         self._started_at = clock.now_ms()
+        self.leaving = False
+        """Takes no new messages, so others must not leave it a share of them."""
 
     async def publish(self) -> bool:
         """Renews the entry; True when Redis is another process than last time, so it may have forgotten something."""
@@ -82,9 +84,13 @@ class Registration:
         self._server = server["run_id"]
         return restarted
 
-    async def peers(self) -> list[Peer]:
-        """The workers that live, this one among them."""
-        ids = await cast("Any", self._redis.zrange(self._keys.workers, 0, -1))
+    async def peers(self, silent_ms: int) -> list[Peer]:
+        """The workers that were heard within `silent_ms`.
+
+        An entry outlives its worker by far, and a share that is left to the dead is read by nobody.
+        """
+        since = self._clock.now_ms() - silent_ms
+        ids = await cast("Any", self._redis.zrangebyscore(self._keys.workers, since, "+inf"))
         if not ids:
             return []
         entries = await self._redis.mget([self._keys.worker(worker_id.decode()) for worker_id in ids])
@@ -105,7 +111,7 @@ class Registration:
                 "pid": os.getpid(),
                 "queues": self._queues,
                 "slots": self._executors.configure.slots,
-                "free": self._executors.free,
+                "free": 0 if self.leaving else self._executors.free,
                 "catalogue": catalogue,
                 "version": metadata.version("wf-worker"),
                 "started_at": self._started_at,

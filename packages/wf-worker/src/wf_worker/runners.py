@@ -87,7 +87,11 @@ class Runners:
         while not self._news.empty():
             self._news.get_nowait()
         loading = ""
-        child = await self._spawn(self._frame, dict(self._skip))
+        try:
+            child = await self._spawn(self._frame, dict(self._skip))
+        except OSError as error:  # no memory or no process left, for a moment
+            log.error("a runner cannot be started", error=str(error))
+            return None
         while True:
             try:
                 news = await asyncio.wait_for(self._news.get(), LOAD_SECONDS)

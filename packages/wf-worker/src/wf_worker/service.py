@@ -237,6 +237,7 @@ class WorkerService:
 
     async def _drain(self) -> None:
         """Gives back the partitions, lets tasks finish while it beats, hands back the rest, sends every result."""
+        self.registration.leaving = True
         await self.intake.stop_claiming(_LAST_CLAIM_SECONDS)
         await self._stop([part for part in self._running if part.get_name() in _TAKING])
         with contextlib.suppress(*redis_errors):

@@ -83,11 +83,14 @@ class Replaceable(Generic[C]):
 
     def retire(self, client: C) -> None:
         """Stops `client`, which failed, in the background; the next `get` makes another one."""
-        if self._client is not None and self._client.done() and self._client.result() is client:
+        task = self._client
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return  # another start is under way, or has failed: that is the next `get`'s business
+        if task.result() is client:
             self._client = None
-            task = asyncio.create_task(_stop(client), name="stop a kafka client")
-            self._stopping.add(task)
-            task.add_done_callback(self._stopping.discard)
+            stopping = asyncio.create_task(_stop(client), name="stop a kafka client")
+            self._stopping.add(stopping)
+            stopping.add_done_callback(self._stopping.discard)
 
     async def close(self) -> None:
         """Stops the client and waits for those that were retired."""
