@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
@@ -92,7 +92,6 @@ class Task:
     timeout_ms: int | None = None
     needs_permission: bool = False
     """Runs code of the document's author; only workers whose `APP_WORKER_ALLOW` names it run it."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the function itself, for tests."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import structlog
 
+from wf_core import ids
 from wf_core.broker import topics
 from wf_core.broker.protocol import Log, TopicPartition
 from wf_core.errors import UnavailableError
@@ -19,7 +20,7 @@ from wf_core.settings import Settings
 from wf_core.store.client import redis_errors
 from wf_core.store.clock import Clock
 from wf_core.store.scripts import Scripts
-from wf_core.wire import Event, encode
+from wf_core.wire import Event, Lost, encode
 from wf_orchestrator.executions import Executions
 from wf_orchestrator.plans import Plans
 from wf_orchestrator.policy_book import PolicyBook
@@ -103,6 +104,20 @@ class Context:
     def events(self, partition: int) -> TopicPartition:
         """The events of a partition."""
         return TopicPartition(topics.events(self.namespace), partition)
+
+    def lost(self, token: str, reason: str, worker: str = "", silent_ms: int = 0) -> Lost:
+        """The record that an attempt was lost, as of now."""
+        execution, node, attempt = ids.split_token(token)
+        return Lost(
+            execution=execution,
+            ts=self.clock.now_ms(),
+            source=self.id,
+            node=node,
+            attempt=attempt,
+            reason=reason,
+            worker=worker,
+            silent_ms=silent_ms,
+        )
 
     async def append(self, partition: int, events: list[Event]) -> None:
         """Appends events of the shell's own to a partition. Raises LogUnavailableError: append them again later."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wf_core import ids
 from wf_core.errors import PluginError
 from wf_core.policies import Retry, Stop
-from wf_core.wire import Decision, Event, Lost, Timer
+from wf_core.wire import Decision, Event, Timer
 from wf_orchestrator import loading
 from wf_orchestrator.context import Context
 from wf_orchestrator.machine.state import VerdictRequest
@@ -106,17 +106,4 @@ async def _withdrawals(context: Context, partition: Partition, tokens: list[str]
     if not tokens:
         return []
     withdrawn = await context.scripts.withdraw(partition.keys, partition.nonce, tokens)
-    events: list[Event] = []
-    for token in withdrawn:
-        execution, node, attempt = ids.split_token(token)
-        events.append(
-            Lost(
-                execution=execution,
-                ts=context.clock.now_ms(),
-                source=context.id,
-                node=node,
-                attempt=attempt,
-                reason="withdrawn",
-            )
-        )
-    return events
+    return [context.lost(token, "withdrawn") for token in withdrawn]

@@ -10,11 +10,9 @@ from collections.abc import Sequence
 
 import structlog
 
-from wf_core import ids
 from wf_core.broker import topics
 from wf_core.broker.protocol import RecordTooLargeError, TopicPartition
 from wf_core.store.commands import unpack_command
-from wf_core.wire import Lost
 from wf_orchestrator import checkpoint, dead_letters
 from wf_orchestrator.context import Context
 from wf_orchestrator.partition import Partition
@@ -73,19 +71,7 @@ async def _append_lost(
     now = context.monotonic()
     events = []
     for token, worker, silent_ms in lost:
-        execution, node, attempt = ids.split_token(token)
-        events.append(
-            Lost(
-                execution=execution,
-                ts=context.clock.now_ms(),
-                source=context.id,
-                node=node,
-                attempt=attempt,
-                reason=reason,
-                worker=worker,
-                silent_ms=silent_ms,
-            )
-        )
+        events.append(context.lost(token, reason, worker, silent_ms))
         partition.watch.appended[token] = now
     log.warning("attempts lost", partition=partition.number, reason=reason, tokens=[token for token, _, _ in lost[:10]])
     context.counters.inc("lost_total", len(lost), reason=reason)

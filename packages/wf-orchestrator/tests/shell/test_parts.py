@@ -15,7 +15,7 @@ from wf_core.store.scripts import Lease
 from wf_orchestrator import outbox as outbox_module
 from wf_orchestrator import recovery, sweeps
 from wf_orchestrator.batches import chunks
-from wf_orchestrator.context import every
+from wf_orchestrator.context import Context, every
 from wf_orchestrator.machine.state import PartitionState
 from wf_orchestrator.outbox import Outbox
 from wf_orchestrator.ownership import Ownership
@@ -153,6 +153,8 @@ class Servers:
         self.clock = SimpleNamespace(now_ms=lambda: 1)
         self.serial = iter(range(100))
         self.log = self.scripts = self.queries = self
+
+    lost = Context.lost  # the real one
 
     def monotonic(self):
         return self.now

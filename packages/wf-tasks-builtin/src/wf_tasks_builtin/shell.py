@@ -91,6 +91,3 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             break
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-__all__ = ["CommandFailedError", "Ran", "run"]
