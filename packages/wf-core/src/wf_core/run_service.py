@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 import structlog
 from pydantic import ValidationError
 
+from wf_core import failpoints
 from wf_core import logging as wf_logging
 from wf_core.errors import SetupError, UnavailableError
 from wf_core.services import Service
@@ -56,6 +58,7 @@ async def _serve(factory: Callable[[Settings], Service], settings: Settings, nam
     assert current is not None  # noqa: S101 - a coroutine of a runner always is a task
     with _signals(stop, current):
         try:
+            failpoints.activate(os.environ)
             service = factory(settings)
             if await _started(service, stop):
                 log.info("started", service=name)

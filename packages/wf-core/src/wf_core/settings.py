@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     events_kept: PositiveInt = Field(50_000, description="Events per partition that the redis log keeps.")
     connect_seconds: PositiveFloat = Field(30.0, description="How long a service tries to reach its servers at start.")
 
+    retention_days: NonNegativeFloat = Field(30.0, description="Days after its end an execution is deleted; 0: never.")
+    retention_count: NonNegativeInt = Field(0, description="Ended executions that are kept at most; 0: no limit.")
+    metrics_host: str = Field("127.0.0.1", description="Address of /metrics of orchestrators and workers.")
+    metrics_port: NonNegativeInt = Field(0, description="Port of /metrics of orchestrators and workers; 0: none.")
+
     api_host: str = Field("127.0.0.1", description="Address the API listens on.")
     api_port: NonNegativeInt = Field(8080, description="Port the API listens on.")
     api_key: SecretStr | None = Field(None, description="Bearer key; required when the API leaves the loopback.")

@@ -150,6 +150,13 @@ class Unsendable(Record, frozen=True, tag="unsendable"):
     error: Failure
 
 
+class Expired(Record, frozen=True, tag="expired"):
+    """An ended execution is older, or there are more of them, than retention keeps: it is deleted."""
+
+    reason: str = "age"
+    """`age` or `count`."""
+
+
 class Expanded(Record, frozen=True, tag="expanded"):
     """A `dynamic` node's plan, frozen. Reserved."""
 
@@ -157,7 +164,7 @@ class Expanded(Record, frozen=True, tag="expanded"):
     document: str
 
 
-Event = Document | Created | Triggered | Cancelled | Result | Timer | Lost | Decision | Unsendable | Expanded
+Event = Document | Created | Triggered | Cancelled | Result | Timer | Lost | Decision | Unsendable | Expired | Expanded
 
 
 class TaskMessage(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -73,16 +73,23 @@ class KafkaLog:
         """A new reader with connections of its own."""
         return KafkaReader(self._settings)
 
+    async def begin(self, source: TopicPartition) -> int:
+        """The offset of the oldest record that the log still has."""
+        return await self._offset(source, lambda consumer, partition: consumer.beginning_offsets([partition]))
+
     async def end(self, source: TopicPartition) -> int:
         """The offset that the next record will have."""
+        return await self._offset(source, lambda consumer, partition: consumer.end_offsets([partition]))
+
+    async def trim(self, source: TopicPartition, before: int) -> None:
+        """Nothing: the topic's retention forgets."""
+
+    async def _offset(self, source: TopicPartition, ask: Callable[[Any, KafkaPartition], Awaitable[Any]]) -> int:
         partition = KafkaPartition(*source)
         consumer = await self._ends.get()
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                return int((await consumer.end_offsets([partition]))[partition])
+                return int((await ask(consumer, partition))[partition])
         except AWAY as error:
             self._ends.retire(consumer)
             raise unavailable(self._settings, error) from error
-
-    async def trim(self, source: TopicPartition, before: int) -> None:
-        """Nothing: the topic's retention forgets."""

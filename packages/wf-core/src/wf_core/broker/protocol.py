@@ -96,6 +96,10 @@ class Log(Protocol):
         """A new reader with no assignment."""
         ...
 
+    async def begin(self, source: TopicPartition) -> int:
+        """The offset of the oldest record that the log still has; `end` when it has none."""
+        ...
+
     async def end(self, source: TopicPartition) -> int:
         """The offset that the next record will have."""
         ...

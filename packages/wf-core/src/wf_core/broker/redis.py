@@ -88,6 +88,11 @@ class RedisLog:
         """A new reader with a connection of its own."""
         return RedisReader(self._redis, self._keys, describe(self._settings))
 
+    async def begin(self, source: TopicPartition) -> int:
+        """The offset of the oldest record that the log still has."""
+        stored = await self._answer(self._redis.hget(self._keys.log_bounds(*source), "start"))
+        return int(stored or 0)
+
     async def end(self, source: TopicPartition) -> int:
         """The offset that the next record will have."""
         stored = await self._answer(self._redis.hget(self._keys.log_bounds(*source), "end"))
