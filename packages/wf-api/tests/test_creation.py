@@ -158,3 +158,16 @@ async def test_validation_creates_nothing(api: httpx.AsyncClient, records: Recor
     problem(await api.post("/workflow/validate", json=wrong), 422, "invalid-input")
     assert await records() == 0
     assert (await api.get("/workflows")).json() == {"items": [], "next_cursor": None}
+
+
+async def test_a_document_of_which_only_a_part_was_folded(
+    api: httpx.AsyncClient, settings: Settings, redis: Redis
+) -> None:
+    """A partition that holds a document in part is sent it again; one that has it whole is not."""
+    hashed = (await api.post("/workflow/validate", json=DOCUMENT)).json()["hash"]
+    for parts, expected in ((2, [wire.Document, wire.Created]), (1, [wire.Created])):
+        for partition in range(settings.partitions):
+            key = f"{settings.namespace}:{{{partition}}}:d:{hashed}"
+            await redis.hset(key, mapping={"0": b"data", "parts": str(parts)})
+        execution_id = (await api.post("/workflow", json=DOCUMENT, headers=HURRY)).json()["execution_id"]
+        assert [type(e) for e in await events_of(settings, redis, execution_id)] == expected

@@ -42,5 +42,6 @@ async def test_each_address_says_its_problems(api: httpx.AsyncClient) -> None:
             for status, response in operation["responses"].items():
                 if status >= "400":
                     assert list(response["content"]) == ["application/problem+json"], (path, status)
-        assert all(name in ("execution_id}", "node_path}") for name in [p.split("/")[0] for p in path.split("{")[1:]])
+        named = ("execution_id}", "node_path}", "dead_letter_id}")
+        assert all(name in named for name in [p.split("/")[0] for p in path.split("{")[1:]])
     assert "HTTPValidationError" not in str(document)

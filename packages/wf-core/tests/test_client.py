@@ -227,6 +227,28 @@ def test_all_nodes_follows_cursors(script, client):
     assert "cursor=c" in script.asked[1][1]
 
 
+def test_dead_letters(script, client):
+    """They are listed, sent, edited or not, and discarded; numbers in a record keep all their digits."""
+    letter = {"id": 3, "status": "waiting", "topic": "wf.events", "partition": 0, "reason": "no record", "source": "o"}
+    script.will(200, {"items": [{**letter, "bytes": 9, "record": {"n": 2**70}}], "next_cursor": None})
+    script.will(200, {**letter, "bytes": 9, "data": "eA=="})
+    for status in ("sent", "sent", "discarded"):
+        script.will(200, {"id": 3, "status": status, "settled_at": "2026-01-31T12:00:00Z", "position": None})
+    (listed,) = client.dead_letters(limit=1).items
+    assert listed.record == {"n": 2**70}
+    assert client.dead_letter(3).data == "eA=="
+    assert client.send_dead_letter(3).status == "sent"
+    client.send_dead_letter(3, record={"kind": "x"}, again=True)
+    assert client.discard_dead_letter(3).status == "discarded"
+    assert [(method, path, body) for method, path, _, body in script.asked] == [
+        ("GET", "/dead-letters?limit=1", None),
+        ("GET", "/dead-letters/3", None),
+        ("POST", "/dead-letters/3/send", {}),
+        ("POST", "/dead-letters/3/send?again=true", {"record": {"kind": "x"}}),
+        ("POST", "/dead-letters/3/discard", {}),
+    ]
+
+
 async def test_the_other_client_awaits(script):
     """AsyncClient has the same operations with the same answers and errors."""
     script.will(503, {}).will(200, execution("COMPLETED", output=2)).will(404, {"detail": "gone"})

@@ -150,11 +150,20 @@ class Desk:
         """The worker's heartbeat counter in the token's partition."""
         return int(await self.redis.hget(self.partition(name.partition("/")[0]).heartbeats, worker) or 0)
 
+    @property
+    def sources(self) -> list[TopicPartition]:
+        """The partitions of the events."""
+        topic = topics.events(self.settings.namespace)
+        return [TopicPartition(topic, n) for n in range(self.settings.partitions)]
+
+    async def follow_anew(self) -> None:
+        """Follows from the events' ends on: the log is not what it was."""
+        self.reader.assign({source: await self.log.end(source) for source in self.sources})
+
     async def follow(self) -> None:
         """Reads the events for ever."""
-        topic = topics.events(self.settings.namespace)
-        reader = self.log.reader()
-        reader.assign({TopicPartition(topic, n): 0 for n in range(self.settings.partitions)})
+        reader = self.reader = self.log.reader()
+        reader.assign(dict.fromkeys(self.sources, 0))
         try:
             while True:
                 for batch in await reader.read(0.5):
@@ -229,7 +238,8 @@ async def start_worker(settings: Settings, desk: Desk) -> AsyncIterator[Callable
 
     yield start
     for it in started:
-        it.service.settings = it.service.settings.model_copy(update={"worker_grace": 0.0})
+        supervisor = it.service.supervisor
+        supervisor.settings = supervisor.settings.model_copy(update={"worker_grace": 0.0})
         await it.stop()
 
 

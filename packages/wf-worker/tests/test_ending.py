@@ -97,7 +97,8 @@ async def test_killed_runner(worker, desk, file, until, pids_in):
     assert time.monotonic() - killed < 0.3
     for name in names:
         lost = await desk.result(name)
-        assert (type(lost).__name__, lost.reason, lost.worker) == ("Lost", "dead", worker.service.id)
+        assert (type(lost).__name__, lost.reason, lost.worker) == ("Lost", "crash", worker.service.id)
+        assert lost.detail == "its process was ended by signal 9 (SIGKILL)"
     assert json.loads((await desk.run("t.thread")).output)["pid"] != pid
 
 
@@ -107,8 +108,13 @@ async def test_killed_process(worker, desk, file, pids_in):
     name = await desk.dispatch("t.process.wait", {"file": str(file)})
     (pid,) = await pids_in(file)
     os.kill(pid, signal.SIGKILL)
-    assert (await desk.result(name)).reason == "dead"
+    assert (await desk.result(name)).reason == "crash"
     assert (await desk.result(other)).status == "COMPLETED"
+
+
+async def test_exit_code(worker, desk):
+    """What a task's process ended with is told with the loss."""
+    assert (await desk.run("t.die", {"code": 3})).detail == "its process ended with exit code 3"
 
 
 async def test_suspect_is_alone(worker, desk):
@@ -142,7 +148,7 @@ async def test_timeout_of_blocked_loop(start_worker, desk, file, alive, pids_in)
     await pids_in(Path(f"{file}2"))
     result = await desk.run("t.block", {"file": str(file)}, timeout_ms=300)
     assert result.status == "TIMED_OUT"
-    assert (await desk.result(other)).reason == "dead"
+    assert (await desk.result(other)).reason == "crash"
     (pid,) = await pids_in(file)
     assert not alive(pid)
     assert (await desk.run("t.echo")).status == "COMPLETED"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import functools
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 
 from wf_core.broker.protocol import Batch, OffsetOutOfRangeError, TopicPartition
+from wf_core.catalogue import Catalogue
 from wf_core.ids import new_execution_id
 from wf_core.metrics import Counters
 from wf_core.settings import Settings
@@ -134,7 +136,7 @@ def test_messages_of_a_partition_that_is_not_live_are_passed():
     """LATER holds up only the messages of its event partition, and only for a moment."""
     lanes = Lanes()
     lanes.add(lane(0, waiting(0, 1, 1), waiting(1, 2, 2)))
-    now = time.monotonic()
+    now = 100.0
     lanes.later(1, now)
     assert [found.partition for _, found in lanes.pick(9, now)] == [2]
     assert [found.partition for _, found in lanes.pick(9, now + 1)] == [1, 2]
@@ -200,6 +202,8 @@ def intake(lanes: Lanes, started: list[str], **parts: Any) -> Intake:
         counters=Counters(),
         free=lambda: 1 - len(started),
         may_claim=lambda: True,
+        may_commit=lambda: True,
+        doubt=lambda: None,
         start=lambda token, _message: started.append(token),
         **given,
     )
@@ -207,8 +211,8 @@ def intake(lanes: Lanes, started: list[str], **parts: Any) -> Intake:
 
 async def test_later_is_asked_again_however_the_moment_ends(monkeypatch):
     """The moment may end between two looks at the clock: the message that waits must be asked for all the same."""
-    ticks = iter(range(1, 1000))
-    monkeypatch.setattr("wf_worker.intake.time", SimpleNamespace(monotonic=lambda: next(ticks) * 0.03))
+    ticks = itertools.count(1)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: next(ticks) * 0.03)
     answers = iter([["LATER"], ["OK"]])
 
     async def claim(*_args: Any) -> list[str]:
@@ -219,34 +223,40 @@ async def test_later_is_asked_again_however_the_moment_ends(monkeypatch):
     it = intake(lanes, started, scripts=SimpleNamespace(claim=claim))
     claiming = asyncio.create_task(it.claim())
     it.wake()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(2000):
         await started.one.wait()
     claiming.cancel()
 
 
-async def test_what_the_log_lost_is_passed():
-    """A lane whose messages the log forgot goes on at its end, and commits that: only so do sweeps find the orphans."""
+@pytest.mark.parametrize(("begin", "end", "onward"), [(5, 9, 5), (0, 7, 2), (0, 1, 1)])
+async def test_what_the_log_lost_is_passed(begin, end, onward):
+    """A lane goes on as near as it can to what it committed, and commits that: only so do sweeps find the orphans."""
     committed: list[int] = []
 
     async def look() -> bool:
         return False
 
-    async def end(_source: TopicPartition) -> int:
-        return 7
+    async def at(_source: TopicPartition, offset: int) -> int:
+        return offset
 
-    async def task_commit(_key: str, _worker: str, offset: int, _lease_ms: int) -> bool:
+    async def renew(_lane: Lane) -> bool:
+        return True
+
+    async def task_commit(_key: str, _worker: str, offset: int, _lease_ms: int, *, known: int) -> bool:
+        assert known == 2
         committed.append(offset)
         return True
 
-    lanes, it = Lanes(), lane(0, waiting(0, 1, 1))
+    lanes, it = Lanes(), lane(0, waiting(3, 1, 1))
+    it.committed, it.next_read = 2, 4
     lanes.add(it)
-    parts = {"scripts": SimpleNamespace(task_commit=task_commit), "leases": SimpleNamespace(look=look)}
-    taking = intake(lanes, [], broker=SimpleNamespace(end=end), **parts)
-    await taking._out_of_range(OffsetOutOfRangeError(it.source, 0))
-    assert (it.next_read, it.waiting) == (7, {})
+    parts = {"scripts": SimpleNamespace(task_commit=task_commit), "leases": SimpleNamespace(look=look, renew=renew)}
+    broker = SimpleNamespace(begin=functools.partial(at, offset=begin), end=functools.partial(at, offset=end))
+    taking = intake(lanes, [], broker=broker, **parts)
+    await taking._out_of_range(OffsetOutOfRangeError(it.source, 4))
+    assert (it.next_read, it.waiting) == (onward, {})
     await taking.commit_all()
-    assert committed == [7]
-    assert it.committed == 7
+    assert committed == ([onward] if onward > 2 else [])
 
 
 async def test_a_lane_that_was_rewound_while_a_record_was_buried():
@@ -262,6 +272,27 @@ async def test_a_lane_that_was_rewound_while_a_record_was_buried():
     assert (it.next_read, it.committed) == (2, 2)
 
 
+async def test_a_lane_goes_back_with_redis():
+    """What the log lost together with the offset is read again from the offset that Redis stores, not passed."""
+    lanes, it = Lanes(), lane(0, waiting(3, 1, 1))
+    it.committed, it.next_read = 2, 4
+    lanes.add(it)
+
+    async def look() -> bool:
+        return False
+
+    async def renew(found: Lane) -> bool:
+        lanes.rewind(found, 1)
+        return True
+
+    async def at(_source: TopicPartition) -> int:
+        return 3
+
+    parts = {"broker": SimpleNamespace(begin=at, end=at), "leases": SimpleNamespace(look=look, renew=renew)}
+    await intake(lanes, [], **parts)._out_of_range(OffsetOutOfRangeError(it.source, 4))
+    assert (it.committed, it.next_read) == (1, 1)
+
+
 async def test_a_commit_overtakes_the_answer_of_a_lease():
     """An offset that was read before the commit is no sign that Redis forgot something."""
     lanes, it = Lanes(), lane(0, waiting(0, 1, 1))
@@ -275,7 +306,7 @@ async def test_a_commit_overtakes_the_answer_of_a_lease():
     leases = Leases(
         None, SimpleNamespace(task_lease=task_lease), Settings(), **parts, incarnation="", free=int, on_lanes=int
     )
-    assert await leases._renew(it)
+    assert await leases.renew(it)
     assert it.committed == 3
     assert it.waiting
 
@@ -303,26 +334,34 @@ async def test_an_attempt_whose_process_cannot_start_is_lost(monkeypatch):
 
 
 class Peers:
-    """Redis, as far as it is asked for peers."""
+    """Redis, as far as it is asked for peers: it is its own pipeline."""
 
     def __init__(self, heard: dict[str, int]) -> None:
         self.heard = heard
+        self.asked: list[str] = []
 
     async def zrangebyscore(self, _key: str, since: int, _end: str) -> list[bytes]:
         return [name.encode() for name, at in self.heard.items() if at >= since]
 
-    async def mget(self, keys: list[str]) -> list[bytes]:
-        return [msgspec.json.encode({"id": key.rpartition(":")[2], "queues": ["q"], "free": 1}) for key in keys]
+    def pipeline(self, *, transaction: bool) -> Peers:
+        assert not transaction
+        return self
+
+    def get(self, key: str) -> None:
+        self.asked.append(key)
+
+    async def execute(self) -> list[bytes]:
+        return [msgspec.json.encode({"id": key.rpartition(":")[2], "queues": ["q"], "free": 1}) for key in self.asked]
 
 
 async def test_the_dead_get_no_share():
     """A killed worker's entry lives on for a while; its share of the partitions must not wait for that."""
     now = 1_000_000
-    running = SimpleNamespace(free=3, configure=SimpleNamespace(slots=4))
+    running = SimpleNamespace(free=3, slots=4, catalogue=Catalogue())
     redis = Peers({"w": now, "late": now - 2000, "dead": now - 3000})
     clock = SimpleNamespace(now_ms=lambda: now)
-    it = Registration(redis, InstallationKeys("ns"), clock, "w", ["q"], running)
-    assert [peer.id for peer in await it.peers(2500)] == ["w", "late"]
+    it = Registration(redis, InstallationKeys("ns"), clock, "w", ["q"], running, 2500)
+    assert [peer.id for peer in await it.peers()] == ["w", "late"]
     assert msgspec.json.decode(it._entry("c"))["free"] == 3
     it.leaving = True
     assert msgspec.json.decode(it._entry("c"))["free"] == 0

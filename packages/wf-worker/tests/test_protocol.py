@@ -101,12 +101,12 @@ async def test_result_is_kept_and_appended_again(worker, desk, until):
     name = await desk.dispatch("t.echo")
     record = await until("the result", lambda: desk.first(name))
     keys = desk.partition(name[:28])
-    assert len(worker.service.reports) == 1
+    assert len(worker.service.supervisor.reports) == 1
     await desk.redis.hset(keys.meta, "off", "1000")
     await until("it comes again", lambda: len(desk.about(name)) > 1, 5)
     assert desk.about(name)[1] == record
     await desk.fold(name)
-    await until("it is forgotten", lambda: len(worker.service.reports) == 0, 5)
+    await until("it is forgotten", lambda: len(worker.service.supervisor.reports) == 0, 5)
 
 
 async def test_unfolded_result_is_beaten(worker, desk, until):
@@ -278,6 +278,6 @@ async def test_redis_away(start_worker, desk, redis_server, tmp_path, pids_in, u
     name = await desk.dispatch("t.sleep", {"file": str(tmp_path / "pid"), "seconds": 2.0})
     await pids_in(tmp_path / "pid")
     redis_server.restart()
-    await until("the restart is noticed", lambda: not it.service.heartbeat.may_claim(), 10)
+    await until("the restart is noticed", lambda: not it.service.supervisor.heartbeat.may_claim(), 10)
     assert json.loads((await desk.result(name, 20)).output) == "slept"
     assert (await desk.run("t.echo")).status == "COMPLETED"

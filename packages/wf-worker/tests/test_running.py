@@ -123,3 +123,19 @@ async def test_undecodable_message(worker, desk):
     await reader.close()
     letter = msgspec.msgpack.decode(batch.records[0])
     assert (letter["record"], letter["topic"], letter["offset"]) == (b"rubbish", source.topic, 0)
+
+
+async def test_message_of_a_newer_release(worker, desk):
+    """A worker that is too old passes it by: neither claimed nor buried, it is an orphan that is sent again."""
+    import msgspec
+
+    from wf_core.broker import topics
+    from wf_core.broker.protocol import TopicPartition
+
+    message = msgspec.structs.replace(desk.message("t.echo"), v=2)
+    name = await desk.send(message)
+    for _ in range(2):
+        assert (await desk.run("t.echo")).status == "COMPLETED"
+    assert await desk.claim_of(name) == ""
+    assert desk.about(name) == []
+    assert await desk.log.end(TopicPartition(topics.dead_letters(desk.settings.namespace), 0)) == 0

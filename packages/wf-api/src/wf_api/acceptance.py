@@ -10,10 +10,11 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wf_api.problems import of_document, unavailable
+from wf_api.problems import ProblemError, of_document, unavailable
 from wf_core.broker import topics
-from wf_core.broker.protocol import MAX_RECORD_BYTES, LogUnavailableError, TopicPartition
+from wf_core.broker.protocol import MAX_RECORD_BYTES, LogUnavailableError, RecordTooLargeError, TopicPartition
 from wf_core.errors import DocumentError, Problem
+from wf_core.failpoints import fail_point
 from wf_core.ids import partition_of
 from wf_core.store.commands import pack_command
 from wf_core.store.keys import PartitionKeys
@@ -67,13 +68,22 @@ async def accept(context: ApiContext, command: Command, now_ms: int) -> AcceptRe
 async def deliver(context: ApiContext, execution_id: str, records: tuple[bytes, ...], *, wait: bool) -> Delivery:
     """Appends an accepted command and, with `wait`, gives the fold up to two seconds to pass it.
 
-    Raises the problem 503 when the log does not acknowledge it in time. The command is accepted all the same.
+    Raises the problem 503 when the log does not acknowledge it in time; the command is accepted all the same. Raises
+    the problem 413 when the log refuses its size, by a limit of the broker's own.
     """
+    fail_point("api.accepted")
     partition = partition_of(execution_id)
     target = TopicPartition(topics.events(context.settings.namespace), partition)
     try:
         async with asyncio.timeout(APPEND_SECONDS):
             offsets = await context.log.append(target, records, key=execution_id.encode())
+    except RecordTooLargeError as error:
+        context.counters.inc("api_records_refused_total")
+        detail = (
+            "The log takes no record of this size. Nothing came of the request; until an orchestrator has laid it with "
+            "the dead letters, a moment from now, reads still show it as accepted."
+        )
+        raise ProblemError("too-large", detail, execution_id=execution_id) from error
     except (LogUnavailableError, TimeoutError) as error:
         context.counters.inc("api_log_unavailable_total")
         detail = (
@@ -81,6 +91,7 @@ async def deliver(context: ApiContext, execution_id: str, records: tuple[bytes, 
             f"GET /workflows/{execution_id} shows it. Repeat it only with the same Idempotency-Key."
         )
         raise unavailable(detail, execution_id=execution_id) from error
+    fail_point("api.appended")
     applied = wait and await context.positions.passed(partition, offsets[-1], APPLY_SECONDS)
     return Delivery(f"{partition}:{offsets[-1]}", applied)
 

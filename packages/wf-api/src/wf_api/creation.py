@@ -80,7 +80,7 @@ async def _records(  # noqa: PLR0913 - what a record holds
 ) -> tuple[bytes, ...]:
     keys = PartitionKeys.of(context.settings.namespace, partition_of(execution_id))
     taken: list[bytes] = []
-    if not await context.redis.exists(keys.document(submission.hash)):
+    if not await _is_known_whole(context, keys.document(submission.hash)):
         # Compression takes a second for the largest documents: not on the loop that serves everybody.
         taken += await asyncio.to_thread(records.document, execution_id, now, submission.hash, submission.canonical)
     created = wire.Created(
@@ -100,3 +100,12 @@ async def _records(  # noqa: PLR0913 - what a record holds
     if submission.trigger:
         taken.append(records.triggered(execution_id, now, f"{command_id}-trigger", request, None))
     return tuple(taken)
+
+
+async def _is_known_whole(context: ApiContext, document_key: str) -> bool:
+    """Whether the partition has folded every part of a document: each is a field, and `parts` says how many."""
+    async with context.redis.pipeline(transaction=False) as pipe:
+        pipe.hget(document_key, "parts")
+        pipe.hlen(document_key)
+        parts, fields = await pipe.execute()
+    return parts is not None and int(fields) == int(parts) + 1

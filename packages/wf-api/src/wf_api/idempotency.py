@@ -19,7 +19,7 @@ _KEY = re.compile(r"[!-~]{1,255}")
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """The key of a request, or None when it has none."""
+    """The key of a request, or None when it has none. It lasts as long as the execution that it made."""
 
     key: str | None
 

@@ -208,6 +208,33 @@ class WorkerModel(Shape):
     alive: bool
 
 
+class DeadLetterModel(Shape):
+    """A record that nobody could use. `record` is what it holds, if that can be told; else `data` has its bytes."""
+
+    id: int = Field(description="its offset in the topic of dead letters")
+    status: Literal["waiting", "sent", "discarded"]
+    settled_at: datetime | None = Field(None, description="when it was sent or discarded")
+    position: str | None = Field(None, description="partition:offset of where it was sent to")
+    topic: str = Field(description="where the record came from")
+    partition: int
+    offset: int | None = Field(None, description="null for a command that never reached the log")
+    reason: str
+    ts: datetime | None = None
+    source: str = Field(description="who laid it here")
+    bytes: int
+    record: dict[str, Any] | None = None
+    data: str | None = Field(None, description="base64")
+
+
+class SettledModel(Shape):
+    """A dead letter was dealt with."""
+
+    id: int
+    status: Literal["sent", "discarded"]
+    settled_at: datetime
+    position: str | None = None
+
+
 class HealthModel(Shape):
     """The process runs."""
 

@@ -7,11 +7,12 @@ somebody sends SIGCONT), `raise` (FailPointError). `WF_FAIL_POINTS_SEED` makes c
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from wf_core.errors import SetupError
 
@@ -50,16 +51,12 @@ class FailPoints:
         for entry in filter(None, (part.strip() for part in text.split(";"))):
             point, _, rest = entry.partition("=")
             action, _, when = rest.partition("@")
-            if point not in get_args(Point) or action not in get_args(Action):
+            if point not in get_args(Point) or action not in get_args(Action) or point in self._entries:
                 raise SetupError(
-                    f"WF_FAIL_POINTS: {entry!r} is no `point=action`; points are {', '.join(get_args(Point))}; "
-                    f"actions are {', '.join(get_args(Action))}"
+                    f"WF_FAIL_POINTS: {entry!r} is no `point=action`, or names its point again; points are "
+                    f"{', '.join(get_args(Point))}; actions are {', '.join(get_args(Action))}"
                 )
-            try:
-                chance, number = (1.0, int(when[1:])) if when.startswith("#") else (float(when or 1), 0)
-            except ValueError:
-                raise SetupError(f"WF_FAIL_POINTS: {when!r} is neither a chance like 0.01 nor a time like #3") from None
-            self._entries[point] = (action, chance, number)  # type: ignore[assignment]  # checked above
+            self._entries[point] = (cast("Action", action), *_turn(when))
 
     def reach(self, point: Point) -> None:
         """Does what is asked for at `point`, if its turn has come."""
@@ -75,6 +72,17 @@ class FailPoints:
         if action == "raise":
             raise FailPointError(point)
         os.kill(os.getpid(), signal.SIGKILL if action == "kill" else signal.SIGSTOP)
+
+
+def _turn(when: str) -> tuple[float, int]:
+    """The chance, and which time counts alone (0: each does), that `0.01`, `#3` or nothing says."""
+    number, chance = when.removeprefix("#"), when or "1"
+    with contextlib.suppress(ValueError):
+        if number != when and int(number) > 0:
+            return 1.0, int(number)
+        if number == when and 0 <= float(chance) <= 1:
+            return float(chance), 0
+    raise SetupError(f"WF_FAIL_POINTS: {when!r} is neither a chance like 0.01 nor a time like #3")
 
 
 _active: FailPoints | None = None

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 
 import structlog
 from pydantic import ValidationError
+from redis.exceptions import RedisError
 
 from wf_core import failpoints
 from wf_core import logging as wf_logging
 from wf_core.errors import SetupError, UnavailableError
 from wf_core.services import Service
 from wf_core.settings import Settings
+from wf_core.store.client import redis_errors
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -87,8 +89,11 @@ async def _started(service: Service, stop: asyncio.Event) -> bool:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-            return True
-        return False
+        return starting.done()
+    except redis_errors as error:
+        if not isinstance(error, RedisError):  # an OSError that is not Redis': a port that is taken
+            raise
+        raise UnavailableError(f"Redis went away during the start: {error}") from error
     finally:
         for task in (starting, stopping):
             task.cancel()

@@ -20,7 +20,11 @@ class Settings(BaseSettings):
     redis_db: NonNegativeInt = Field(0, description="Number of the Redis database.")
     redis_password: SecretStr | None = Field(None, description="Password of the Redis server.")
     redis_socket: str | None = Field(None, description="Path of a Unix socket; used in place of host and port.")
-    redis_url: SecretStr | None = Field(None, description="redis://, rediss:// or unix:// URL; in place of the above.")
+    redis_url: SecretStr | None = Field(
+        None,
+        description="In place of the above a URL: redis://, rediss://, unix://, redis+sentinel://host:port,…/service "
+        "or redis+cluster://host:port,…",
+    )
     redis_allow_volatile: bool = Field(False, description="Start although Redis keeps no append-only file.")
 
     broker: str = Field("kafka", description="The log: `kafka`, `redis`, or a driver of the group wf.brokers.")

@@ -6,12 +6,20 @@ travel as JSON bytes. Times are Unix milliseconds of Redis' clock.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
+from wf_core.errors import WfError
+
 RULES = 1
 """The version of decide, CEL and built-in functions that new executions are pinned to."""
+VERSION = 1
+"""The newest form of records and task messages that this release reads: `v`."""
+
+
+class NewerRecordError(WfError):
+    """The operator must act: a newer release wrote this. It is no dead letter: leave it to a process that knows it."""
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -123,13 +131,21 @@ class Timer(Record, frozen=True, tag="timer"):
 
 
 class Lost(Record, frozen=True, tag="lost"):
-    """An attempt was lost to the platform. `reason`: dead, orphan, drain, or withdrawn (unclaimed and unwanted)."""
+    """An attempt was lost to the platform.
+
+    `reason`: dead (its worker is silent), crash (its process ended), orphan, drain, or withdrawn (unclaimed and
+    unwanted).
+    """
 
     node: str
     attempt: int
     reason: str
     worker: str = ""
     silent_ms: int = 0
+    detail: str = ""
+    """What the worker knows about it: how the process ended."""
+    started_at: int | None = None
+    """When it began to run, where its worker lives to tell."""
 
 
 class Decision(Record, frozen=True, tag="decision"):
@@ -208,6 +224,7 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 _encoder = msgspec.msgpack.Encoder()
 _events: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Event)
 _messages = msgspec.msgpack.Decoder(TaskMessage)
+_KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Event))
 
 
 def encode(record: Record | TaskMessage | Incarnation | DeadLetter) -> bytes:
@@ -216,11 +233,62 @@ def encode(record: Record | TaskMessage | Incarnation | DeadLetter) -> bytes:
 
 
 def decode_event(data: bytes) -> Event:
-    """The record in `data`. Raises msgspec.MsgspecError when it is none; such a record belongs in the dead letters."""
-    event: Event = _events.decode(data)
+    """The record in `data`.
+
+    Raises NewerRecordError for a kind, a version or rules that this release does not know, and msgspec.MsgspecError
+    for what is no record at all; that belongs in the dead letters.
+    """
+    try:
+        event: Event = _events.decode(data)
+    except msgspec.MsgspecError:
+        if reason := _newer(data):
+            raise NewerRecordError(reason) from None
+        raise
+    if event.v > VERSION:
+        raise NewerRecordError(_version(event.v))
+    if isinstance(event, Created):
+        check_rules(event.rules)
     return event
 
 
+def check_rules(rules: int) -> None:
+    """Raises NewerRecordError for an execution that is pinned to rules which this release does not have."""
+    if rules > RULES:
+        raise NewerRecordError(f"it needs rules {rules}, this release has {RULES}")
+
+
 def decode_task(data: bytes) -> TaskMessage:
-    """The task message in `data`. Raises msgspec.MsgspecError when it is none."""
-    return _messages.decode(data)
+    """The task message in `data`. Raises NewerRecordError for a newer version, msgspec.MsgspecError when it is none."""
+    try:
+        message = _messages.decode(data)
+    except msgspec.MsgspecError:
+        if (version := _look(data).get("v", 1)) > VERSION:
+            raise NewerRecordError(_version(version)) from None
+        raise
+    if message.v > VERSION:
+        raise NewerRecordError(_version(message.v))
+    return message
+
+
+def _newer(data: bytes) -> str:
+    """Why bytes that do not decode come from a newer release; "" for garbage."""
+    record = _look(data)
+    kind, version = record.get("kind"), record.get("v", 1)
+    if not isinstance(kind, str):
+        return ""
+    if version > VERSION:
+        return _version(version)
+    return "" if kind in _KINDS else f"its kind {kind!r} is unknown to this release"
+
+
+def _look(data: bytes) -> dict[str, Any]:
+    """A record as a map, `v` an integer; {} for what is none."""
+    try:
+        record = msgspec.msgpack.decode(data, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return {}
+    return record if isinstance(record.get("v", 1), int) else {}
+
+
+def _version(version: int) -> str:
+    return f"its version is {version}, this release reads up to {VERSION}"

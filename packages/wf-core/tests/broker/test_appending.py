@@ -43,6 +43,13 @@ async def test_end_is_the_offset_of_the_next_record(log, source):
     assert await log.end(source) == 3
 
 
+async def test_the_beginning_is_the_oldest_record_that_is_there(log, source):
+    """0 in a new partition, whatever was appended; an empty partition begins where it ends."""
+    assert await log.begin(source) == await log.end(source) == 0
+    await log.append(source, numbered(3))
+    assert await log.begin(source) == 0
+
+
 async def test_ten_thousand_records_in_one_append_keep_their_order(log, source, reader, collect):
     """A large append is split on its way and arrives as it was given."""
     records = numbered(10_000)
@@ -68,6 +75,24 @@ async def test_a_record_that_is_too_large_is_refused_alone(log, source):
         await log.append(source, [b"small", b"x" * (MAX_RECORD_BYTES + 1)])
     assert await beside == [0]
     assert await log.end(source) == 1
+
+
+@pytest.mark.parametrize("log_driver", ["kafka"], indirect=True)
+async def test_a_record_that_the_topic_refuses_fails_no_neighbour(log, source, kafka_server, configure):
+    """Appends that travelled with it are acknowledged, in their order and once each; its own caller alone is told."""
+    if kafka_server.kind == "stand-in":
+        pytest.skip("the stand-in takes records of any size")
+    await configure(source.topic, {"max.message.bytes": "10000"})
+    small, large = [b"s" * 2000], [b"x" * 50_000]
+    first = asyncio.create_task(log.append(source, [b"first"]))  # the others wait for it, and then travel together
+    sizes = [small, large, small, [b"half" * 1500, b"half" * 1500], small]
+    results = await asyncio.gather(*(log.append(source, records) for records in sizes), return_exceptions=True)
+    assert await first == [0]
+    assert isinstance(results[1], RecordTooLargeError)
+    assert "50,000 bytes" in str(results[1])
+    assert "max.message.bytes" in str(results[1])
+    assert [result for result in results if isinstance(result, list)] == [[1], [2], [3, 4], [5]]
+    assert await log.end(source) == 6
 
 
 async def test_concurrent_appends_keep_each_ones_order(log, topic, reader, collect):
@@ -142,6 +167,7 @@ async def test_the_redis_log_forgets_what_is_trimmed(log, source, reader):
     await log.append(source, numbered(10))
     await log.trim(source, 99)
     await log.trim(source, 5)
+    assert await log.begin(source) == 10
     for position in (0, 9):
         reader.assign({source: position})
         with pytest.raises(OffsetOutOfRangeError):

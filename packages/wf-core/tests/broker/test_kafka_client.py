@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from wf_core.broker.kafka_client import Replaceable
+from wf_core.broker.kafka_client import Replaceable, options
+from wf_core.broker.protocol import LogUnavailableError
 from wf_core.settings import Settings
 
 
@@ -45,3 +46,45 @@ async def test_a_client_is_retired_although_its_successor_failed():
         await starting
     clients.retire(old)
     await clients.close()
+
+
+async def test_a_client_that_answers_nobody_is_replaced():
+    """A call that fails alone says that the client may be dead."""
+    clients: Replaceable[Client] = Replaceable(Settings(), lambda: Client(None))
+    old = await clients.get()
+    with pytest.raises(LogUnavailableError, match="no leader"):
+        await fail(clients)
+    assert await clients.get() is not old
+    await clients.close()
+
+
+async def test_a_client_that_answers_others_is_kept():
+    """One broker of several is away: calls to the others go on undisturbed, and are not sent to a new client."""
+    clients: Replaceable[Client] = Replaceable(Settings(), lambda: Client(None))
+    old = await clients.get()
+    gone = asyncio.Event()
+    failing = asyncio.create_task(fail(clients, gone))
+    await asyncio.sleep(0)
+    async with clients.use() as client:
+        assert client is old
+    gone.set()
+    with pytest.raises(LogUnavailableError):
+        await failing
+    assert await clients.get() is old
+    await clients.close()
+
+
+async def fail(clients: Replaceable[Client], when: asyncio.Event | None = None) -> None:
+    async with clients.use():
+        if when is not None:
+            await when.wait()
+        raise KafkaConnectionError("no leader")
+
+
+def test_every_client_asks_the_brokers_in_an_order_of_its_own():
+    """A broker that hangs must not be the first for everybody."""
+    servers = [f"kafka-{n}:9092" for n in range(3)]
+    settings = Settings(kafka_bootstrap_servers=",".join(servers))
+    orders = [options(settings)["bootstrap_servers"] for _ in range(100)]
+    assert {order[0] for order in orders} == set(servers)
+    assert all(sorted(order) == servers for order in orders)

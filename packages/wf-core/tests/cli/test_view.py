@@ -58,6 +58,9 @@ def test_lost_worker_is_a_line():
     assert event_line(lost, {}) == "a: worker w1 lost (silent 3.2 s) → platform retry 1/10"
     ended = event("node.lost", "QUEUED", worker="w1", reason="dead", silent_ms=0, lost=2, limit=10)
     assert event_line(ended, {}) == "a: worker w1 lost (the process that ran it ended) → platform retry 2/10"
+    how = "its process was ended by signal 9 (SIGKILL)"
+    crash = event("node.lost", "QUEUED", worker="w1", reason="crash", detail=how, silent_ms=0, lost=2, limit=10)
+    assert event_line(crash, {}) == f"a: worker w1 lost ({how}) → platform retry 2/10"
     orphan = event("node.lost", "QUEUED", worker="", reason="orphan", silent_ms=0, lost=1, limit=10)
     assert event_line(orphan, {}) == "a: attempt 1 lost (nobody claimed it) → platform retry 1/10"
 

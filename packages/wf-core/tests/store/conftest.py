@@ -66,7 +66,7 @@ class Owner:
         lease = await self.scripts.lease(self.keys, self.nonce, LEASE_MS)
         assert lease is not None
         self.offset = lease.offset
-        await self.scripts.renew(self.keys, self.nonce, LEASE_MS, live=live)
+        await self.scripts.renew(self.keys, self.nonce, LEASE_MS, self.offset, live=live)
         return self
 
     async def write(self, *ops: Op) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from redis.asyncio import Redis
 
+from wf_core.errors import SetupError
 from wf_core.store.keys import InstallationKeys, PartitionKeys
 from wf_core.store.scripts import Installation, Scripts
 
@@ -106,3 +108,13 @@ async def test_the_first_installation_wins(scripts: Scripts, namespace: str):
     assert await scripts.install(keys, 64, 32) == Installation(64, 32, "")
     assert await scripts.install(keys, 8, 4, incarnation="log-1") == Installation(64, 32, "log-1")
     assert await scripts.install(keys, 8, 4) == Installation(64, 32, "log-1")
+
+
+async def test_an_installation_of_a_newer_release_is_left_alone(scripts: Scripts, namespace: str, redis: Redis):
+    """A process that does not know an installation's version names both versions and changes nothing."""
+    keys = InstallationKeys(namespace)
+    await scripts.install(keys, 64, 32, incarnation="log-1")
+    await redis.hset(keys.installation, "version", "2")
+    with pytest.raises(SetupError, match=r"has version 2, and this release knows versions up to 1: upgrade"):
+        await scripts.install(keys, 64, 32, incarnation="log-2")
+    assert await redis.hget(keys.installation, "incarnation") == b"log-1"

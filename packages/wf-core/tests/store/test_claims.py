@@ -147,7 +147,7 @@ async def test_a_result_that_the_fold_passed_by_is_sent_again(
 ):
     """A result whose position was folded, or lies in another log, while its token is in flight, was lost."""
     await scripts.rebase(keys, "owner", "log-1", 0)
-    await scripts.renew(keys, "owner", 60_000, live=True)
+    await scripts.renew(keys, "owner", 60_000, 0, live=True)
     await owner.dispatch(A)
     reply = await scripts.beat(keys, "w1", [], [(A, offset, incarnation)])
     assert reply == BeatReply([], [], [A] if again else [])

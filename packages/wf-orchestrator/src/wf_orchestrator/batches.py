@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import structlog
 
 from wf_core import wire
 from wf_core.broker.protocol import Batch
+from wf_core.failpoints import fail_point
 from wf_core.plan import Plan
 from wf_core.plugins.hookspecs import Change
 from wf_core.store.client import redis_errors
@@ -31,6 +33,13 @@ log = structlog.get_logger(__name__)
 MOST_EVENTS = 500
 MOST_BYTES = 4 * 2**20
 """Of records that are folded into one APPLY."""
+FOLD_SECONDS = 120.0
+"""Longest time for one APPLY's records. The largest document takes seconds: whoever needs more hangs, and the lease
+that is renewed meanwhile must not last for ever."""
+
+
+class FoldTimeoutError(Exception):
+    """Folding hung: a mistake of ours, or a server that neither answers nor fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +55,21 @@ async def process(context: Context, partition: Partition, batch: Batch) -> None:
     """Folds a batch and everything that follows from it.
 
     A batch that does not begin where the partition stands was read under an older assignment and is left alone.
-    Raises PartitionLostError when the partition must be leased again, and what the servers raise when they are away:
-    the partition's memory must then be dropped as well.
+    Raises PartitionLostError when the partition must be leased again, NewerRecordError when a newer orchestrator must
+    have it, FoldTimeoutError, and what the servers raise when they are away: the partition's memory must then be
+    dropped as well.
     """
     async with partition.lock:
         if partition.closed or batch.offset != partition.offset:
             return
         for offset, records in chunks(batch):
-            await _step(context, partition, offset, records)
+            try:
+                async with asyncio.timeout(FOLD_SECONDS) as limit:
+                    await _step(context, partition, offset, records)
+            except TimeoutError as error:
+                if not limit.expired():  # of a server: try again later
+                    raise
+                raise FoldTimeoutError(f"{len(records)} records from offset {offset} on") from error
         await go_live(context, partition)
 
 
@@ -77,7 +93,9 @@ async def _step(context: Context, partition: Partition, offset: int, records: Se
     outcomes = fold(partition.state, executions, events)
     arrange(context.policies, executions, outcomes)
     ops = to_ops(partition.keys, outcomes, partition.generation)
-    await checkpoint.apply(context, partition, offset + len(records), ops)
+    fail_point("orchestrator.folded")
+    await checkpoint.apply(context, partition, offset + len(records), ops, checkpoint.digest(records[-1]))
+    fail_point("orchestrator.applied")
     context.counters.inc("events_total", len(events))
     for execution in executions.values():
         if not execution.status.is_terminal and not partition.closed:
@@ -104,7 +122,9 @@ def fold(state: PartitionState, executions: dict[str, Execution], events: Sequen
     for one in events:
         known = executions.get(one.event.execution)
         outcome = decide(state, known, one.event, one.offset, one.plan)
-        if outcome.execution is not None and known is None:
+        if outcome.execution is None:  # it was deleted, or there is none
+            executions.pop(one.event.execution, None)
+        elif known is None:
             executions[outcome.execution.id] = outcome.execution
         outcomes.append(outcome)
     return outcomes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from wf_core.store.client import redis_errors
@@ -12,8 +13,13 @@ from wf_orchestrator.partition import Partition
 TRIES = 5
 
 
-async def apply(context: Context, partition: Partition, next_offset: int, ops: Sequence[Op]) -> None:
-    """Moves the partition to `next_offset` and writes `ops`.
+def digest(record: bytes) -> str:
+    """Short, and enough to tell whether the log still holds this record."""
+    return hashlib.sha1(record, usedforsecurity=False).hexdigest()[:16]
+
+
+async def apply(context: Context, partition: Partition, next_offset: int, ops: Sequence[Op], last: str) -> None:
+    """Moves the partition to `next_offset` and writes `ops`. `last` is the digest of the record before it.
 
     Raises PartitionLostError when another owner or a roll-back of Redis stands in the way, or when Redis stayed away:
     whether the batch landed is then unknown, and only a new lease tells.
@@ -30,6 +36,7 @@ async def apply(context: Context, partition: Partition, next_offset: int, ops: S
                 ops,
                 seq=partition.state.seq,
                 ts=partition.state.ts,
+                last=last,
             )
         except redis_errors as error:
             context.health.failed(error)
@@ -38,7 +45,7 @@ async def apply(context: Context, partition: Partition, next_offset: int, ops: S
             continue
         context.counters.inc("apply_total", answer=answer)
         if answer in ("OK", "DUP"):
-            partition.offset = next_offset
+            partition.offset, partition.last = next_offset, last
             return
         raise PartitionLostError(f"APPLY answered {answer} at offset {partition.offset}")
     raise PartitionLostError("Redis did not answer APPLY") from failure
@@ -46,4 +53,4 @@ async def apply(context: Context, partition: Partition, next_offset: int, ops: S
 
 async def write(context: Context, partition: Partition, ops: Sequence[Op]) -> None:
     """Writes `ops` under the owner's guard without moving the offset (housekeeping, never state of an execution)."""
-    await apply(context, partition, partition.offset, ops)
+    await apply(context, partition, partition.offset, ops, partition.last)

@@ -31,7 +31,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 TRANSIENT: tuple[type[Exception], ...] = (*redis_errors, UnavailableError)
-"""A server is away: the step is repeated later. Anything else is a mistake of ours and ends the service."""
+"""A server is away: the step is repeated later. Anything else is a mistake of ours: in a partition's step it stops that
+partition for a while, elsewhere it ends the service."""
 
 
 class PartitionLostError(Exception):
@@ -124,10 +125,11 @@ class Context:
         await self.log.append(self.events(partition), [encode(event) for event in events])
 
 
-async def every(context: Context, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+async def every(context: Context, seconds: float | Callable[[], float], step: Callable[[], Awaitable[None]]) -> None:
     """Repeats `step` for ever, `seconds` apart; while a server is away, soon again and then less and less often.
 
     Soon, whatever `seconds` is: a lease that was not renewed must not run out because of one lost connection.
+    `seconds` may be asked for after each step.
     """
     pause = 0.0
     while True:
@@ -137,7 +139,7 @@ async def every(context: Context, seconds: float, step: Callable[[], Awaitable[N
         except TRANSIENT as error:
             context.health.failed(error)
             pause = min(2.0, max(0.1, 2 * pause))
-        await context.sleep(pause or seconds)
+        await context.sleep(pause or (seconds() if callable(seconds) else seconds))
 
 
 async def for_each(items: Iterable[T], step: Callable[[T], Awaitable[None]], *, at_once: int) -> None:

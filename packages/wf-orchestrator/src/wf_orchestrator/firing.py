@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wf_core import ids
 from wf_core.errors import PluginError
+from wf_core.failpoints import fail_point
 from wf_core.policies import Retry, Stop
 from wf_core.wire import Decision, Event, Timer
 from wf_orchestrator import loading
@@ -50,6 +51,7 @@ async def fire(context: Context, partition: Partition) -> int:
     events += await _withdrawals(context, partition, tokens.get("withdraw", []))
     if events:
         await context.append(partition.number, events)
+        fail_point("orchestrator.timer_appended")
         context.counters.inc("timers_fired_total", len(events))
     return len(events)
 

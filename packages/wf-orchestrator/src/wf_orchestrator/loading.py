@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from wf_core.plan import Plan
 from wf_core.states import ExecutionStatus
-from wf_core.wire import Created, Document, Event
+from wf_core.wire import Created, Document, Event, check_rules
 from wf_orchestrator.context import Context
 from wf_orchestrator.machine.snapshot import load, result_fields
 from wf_orchestrator.machine.state import Execution
@@ -32,11 +32,13 @@ async def read(context: Context, partition: Partition, ids: Collection[str]) -> 
 
 
 async def stored(context: Context, partition: Partition, ids: Sequence[str]) -> dict[str, Execution]:
-    """The executions that Redis holds."""
+    """The executions that Redis holds. Raises NewerRecordError for one that is pinned to rules we do not have."""
     if not ids:
         return {}
     context.counters.inc("executions_loaded_total", len(ids))
     found = await context.queries.executions(partition.keys, ids)
+    for fields, _ in found.values():
+        check_rules(int(fields.get("rules", b"0")))
     plans = {
         execution_id: None
         if fields["status"] in _ENDED

@@ -6,10 +6,11 @@ import asyncio
 
 from wf_core.broker.protocol import Batch, LogReader, OffsetOutOfRangeError
 from wf_orchestrator import batches
-from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError, for_each
+from wf_orchestrator.context import TRANSIENT, Context, for_each
 from wf_orchestrator.ownership import Ownership
+from wf_orchestrator.partition import Partition
 
-MAX_WAIT = 0.2
+MAX_WAIT = 0.1
 """Seconds that a read waits for the first record, and so the longest time until a new assignment is read."""
 AT_ONCE = 16
 """Partitions that are folded at once: while one waits for Redis, another one computes."""
@@ -49,7 +50,7 @@ class Loop:
             return
         if ownership.changed.is_set():
             ownership.changed.clear()
-            positions = {self._context.events(n): p.offset for n, p in ownership.partitions.items()}
+            positions = {self._context.events(n): p.position for n, p in ownership.partitions.items()}
             self._reader.assign(positions)
         try:
             found = await self._reader.read(MAX_WAIT, batches.MOST_EVENTS)
@@ -67,19 +68,24 @@ class Loop:
         partition = self._ownership.partitions.get(batch.source.partition)
         if partition is None:
             return
-        try:
-            if partition.offset != batch.offset:  # read under an older assignment
-                self._ownership.changed.set()
-                return
-            await batches.process(self._context, partition, batch)
-        except PartitionLostError as error:
-            self._ownership.drop(partition, str(error))
-        except TRANSIENT as error:
-            self._context.health.failed(error)
-            self._ownership.drop(partition, f"a server was away: {error}")
-        except asyncio.CancelledError:
-            partition.close()  # half-folded: nobody may use what is in memory
-            raise
+        async with self._ownership.contained(partition):
+            try:
+                await self._fold(partition, batch)
+            except TRANSIENT as error:
+                self._context.health.failed(error)
+                self._ownership.drop(partition, f"a server was away: {error}")
+            except asyncio.CancelledError:
+                partition.close()  # half-folded: nobody may use what is in memory
+                raise
+
+    async def _fold(self, partition: Partition, batch: Batch) -> None:
+        if partition.position != batch.offset:  # read under an older assignment
+            self._ownership.changed.set()
+            return
+        if partition.unchecked:
+            await self._ownership.check_last(partition, batch.records[0])
+            batch = Batch(batch.source, batch.offset + 1, batch.records[1:])
+        await batches.process(self._context, partition, batch)
 
     async def _lost_position(self, error: OffsetOutOfRangeError) -> None:
         """The log does not hold the position: the next lease finds out why. An end above it means a lost beginning."""
@@ -88,6 +94,10 @@ class Loop:
         if partition is None:
             self._ownership.changed.set()
             return
+        if partition.unchecked:
+            await self._spare_checks()
+            if not partition.unchecked:
+                return
         end = await self._context.log.end(error.source)
         headless = end >= error.offset and self._out_of_range.get(number) == error.offset
         self._out_of_range[number] = error.offset
@@ -98,3 +108,14 @@ class Loop:
                 "short. This partition stands still; restore a backup of Redis that is newer, or the log"
             )
         self._ownership.drop(partition, reason, stop=headless)
+
+    async def _spare_checks(self) -> None:
+        """Of records that the log has forgotten by now: before an offset nobody needs them."""
+
+        async def one(partition: Partition) -> None:
+            begin = await self._context.log.begin(self._context.events(partition.number))
+            partition.unchecked = begin <= partition.position
+
+        unchecked = [p for p in self._ownership.partitions.values() if p.unchecked]
+        await for_each(unchecked, one, at_once=AT_ONCE)
+        self._ownership.changed.set()

@@ -28,6 +28,10 @@ class Partition:
     catch_up: int
     """The log's end as of the lease: from there on the partition is live."""
     state: PartitionState
+    last: str = ""
+    """Digest of the record before `offset`; "" when nobody knows it."""
+    unchecked: bool = False
+    """The record before `offset` was not read again since the lease: it tells whether the log is still the same."""
     live: bool = False
     """Redis knows that this owner has caught up: claims are answered, the outbox is sent."""
     closed: bool = False
@@ -46,6 +50,11 @@ class Partition:
     def caught_up(self) -> bool:
         """Whether everything that was in the log at the lease is folded."""
         return self.offset >= self.catch_up
+
+    @property
+    def position(self) -> int:
+        """Where reading goes on: one record early as long as that one is to be looked at."""
+        return self.offset - 1 if self.unchecked else self.offset
 
     def close(self) -> None:
         """Marks the partition as let go and wakes its outbox task, which ends."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+import msgspec
 from redis.asyncio import Redis
 
+from wf_core.states import ExecutionStatus
 from wf_core.store.keys import InstallationKeys, PartitionKeys
 
 CHUNK = 1000
 """Arguments of one command; keeps single replies short."""
+_TIMERS = 100
+"""Due timers that are looked at: those that withdraw attempts which a worker has stay due until it is done."""
 
 
 class StoredExecution(NamedTuple):
@@ -43,8 +47,34 @@ class Claims(NamedTuple):
     beats: dict[str, str]
 
 
+class _Catalogue(msgspec.Struct, frozen=True):
+    """Of a worker's entry: the hash of what it can run."""
+
+    catalogue: str = ""
+
+
+_catalogue = msgspec.json.Decoder(_Catalogue)
+
+
+class Backlog(NamedTuple):
+    """What waits in a partition, and how much there is of what."""
+
+    accepted: int
+    """Commands that are not folded."""
+    in_flight: int
+    claimed: set[str]
+    """Tokens."""
+    live: dict[str, int]
+    """Executions that have not ended, by status."""
+    ended: int
+    timer_ms: int
+    """When the first timer fell due, Unix ms; 0: none has."""
+    outbox: dict[str, int]
+    """Messages to send, by queue."""
+
+
 class Queries:
-    """Reads, and the few writes outside of partitions: this orchestrator's own heartbeat, the cancel channel."""
+    """Reads, and the few writes outside of partitions: this orchestrator's own heartbeat, cancels, catalogues."""
 
     def __init__(self, redis: Redis, namespace: str) -> None:
         self._redis = redis
@@ -55,13 +85,17 @@ class Queries:
         """Corrects the clock to that of Redis."""
         await clock.sync(self._redis)
 
-    async def beat(self, orchestrator: str, now_ms: int, alive_ms: int) -> int:
-        """Registers this orchestrator; the number of those heard within `alive_ms`, itself included."""
+    async def beat(self, orchestrator: str, now_ms: int, alive_ms: int) -> None:
+        """Registers this orchestrator, and forgets those that were silent for ten times `alive_ms`."""
         pipe = self._pipeline()
         pipe.zadd(self._keys.orchestrators, {orchestrator: now_ms})
         pipe.zremrangebyscore(self._keys.orchestrators, "-inf", now_ms - 10 * alive_ms)
-        pipe.zcount(self._keys.orchestrators, now_ms - alive_ms, "+inf")
-        return max(1, int((await pipe.execute())[2]))
+        await pipe.execute()
+
+    async def alive(self, orchestrator: str, since_ms: int) -> list[int]:
+        """When each of the other orchestrators that were heard after `since_ms` was heard last, in Unix ms."""
+        found = await self._redis.zrangebyscore(self._keys.orchestrators, f"({since_ms}", "+inf", withscores=True)
+        return [round(heard) for name, heard in cast("Any", found) if name.decode() != orchestrator]
 
     async def leave(self, orchestrator: str) -> None:
         """Takes this orchestrator off the list."""
@@ -160,6 +194,102 @@ class Queries:
         """Commands that were answered but not folded."""
         return _named(await cast("Any", self._redis.hgetall(keys.accepted)))
 
+    async def waiting(self, keys: PartitionKeys) -> list[str]:
+        """The fields of commands that were answered but not folded."""
+        return [field.decode() for field in await cast("Any", self._redis.hkeys(keys.accepted))]
+
+    async def commands(self, keys: PartitionKeys, fields: Sequence[str]) -> dict[str, bytes]:
+        """Those of the commands that still wait."""
+        found = await self._fields(keys.accepted, fields)
+        return {field: command for field, command in zip(fields, found, strict=True) if command is not None}
+
+    async def expired(self, keys: PartitionKeys) -> int:
+        """The newest end, in Unix ms, of an execution that was deleted; 0 when none was."""
+        return int(await self._redis.get(keys.expired) or 0)
+
+    async def retained(self, keys: PartitionKeys, until_ms: int, most: int) -> tuple[int, dict[str, int]]:
+        """How many executions have ended, and of those that had by `until_ms` the first `most` with their end."""
+        pipe = self._pipeline()
+        pipe.zcard(keys.index("ended"))
+        pipe.zrangebyscore(keys.index("ended"), "-inf", until_ms, start=0, num=most, withscores=True)
+        number, found = await pipe.execute()
+        return int(number), {execution_id.decode(): round(ended) for execution_id, ended in found}
+
+    async def backlogs(self, partitions: Sequence[PartitionKeys], now_ms: int) -> list[Backlog]:
+        """What waits in each partition, in their order. Two round trips."""
+        pipe = self._pipeline()
+        for keys in partitions:
+            pipe.hlen(keys.accepted)
+            pipe.hlen(keys.in_flight)
+            pipe.hkeys(keys.claims)
+            pipe.zcard(keys.index("s:PENDING"))
+            pipe.zcard(keys.index("s:RUNNING"))
+            pipe.zcard(keys.index("ended"))
+            pipe.zrangebyscore(keys.timers, "-inf", now_ms, start=0, num=_TIMERS, withscores=True)
+            pipe.smembers(keys.queues)
+        found = await pipe.execute() if partitions else []
+        rows = [found[start : start + 8] for start in range(0, len(found), 8)]
+        pipe = self._pipeline()
+        queues = [(n, queue.decode()) for n, row in enumerate(rows) for queue in sorted(row[-1])]
+        for n, queue in queues:
+            pipe.zcard(partitions[n].outbox(queue))
+        outboxes: list[dict[str, int]] = [{} for _ in rows]
+        for (n, queue), number in zip(queues, await pipe.execute() if queues else [], strict=True):
+            outboxes[n][queue] = number
+        return [
+            Backlog(
+                accepted,
+                in_flight,
+                {token.decode() for token in claimed},
+                {"PENDING": pending, "RUNNING": running},
+                ended,
+                next((round(due) for timer, due in timers if not timer.startswith(b"withdraw|")), 0),
+                outbox,
+            )
+            for (accepted, in_flight, claimed, pending, running, ended, timers, _), outbox in zip(
+                rows, outboxes, strict=True
+            )
+        ]
+
+    async def motionless(self, keys: PartitionKeys) -> dict[str, str]:
+        """Running executions without an attempt in flight or a timer (1,000 at most), with their last history id.
+
+        Reads step by step all that lives in the partition: what moves meanwhile may be among them.
+        """
+        redis: Any = self._redis
+        running = {execution async for execution, _ in redis.zscan_iter(keys.index("s:RUNNING"), count=CHUNK)}
+        moving = {token.partition(b"/")[0] async for token, _ in redis.hscan_iter(keys.in_flight, count=CHUNK)}
+        async for timer, _ in redis.zscan_iter(keys.timers, count=CHUNK):
+            moving.add(timer.partition(b"|")[2].partition(b"/")[0])
+        still = [execution.decode() for execution in sorted(running - moving)[:CHUNK]]
+        pipe = self._pipeline()
+        for execution in still:
+            pipe.xrevrange(keys.history(execution), count=1)
+        found = await pipe.execute() if still else []
+        return {e: entries[0][0].decode() if entries else "" for e, entries in zip(still, found, strict=True)}
+
+    async def unlisted(self, keys: PartitionKeys) -> AsyncIterator[dict[str, str]]:
+        """Executions that have ended and are not in the index of ends, with their end; a thousand at a time."""
+        ended = keys.index("ended")
+        indexes = [keys.index("s", status) for status in ExecutionStatus if status.is_terminal]
+        pipe = self._pipeline()
+        for index in (ended, *indexes):
+            pipe.zcard(index)
+        listed, *numbers = await pipe.execute()
+        if listed >= sum(numbers):
+            return
+        for index, number in zip(indexes, numbers, strict=True):
+            for start in range(0, number, CHUNK):
+                ids: list[bytes] = cast("Any", await self._redis.zrange(index, start, start + CHUNK - 1))
+                scores = await self._redis.zmscore(ended, cast("Any", ids)) if ids else []
+                missing = [name.decode() for name, score in zip(ids, scores, strict=True) if score is None]
+                pipe = self._pipeline()
+                for execution_id in missing:
+                    pipe.hget(keys.execution(execution_id), "ended_at")
+                ends = dict(zip(missing, await pipe.execute() if missing else [], strict=True))
+                if found := {execution_id: end.decode() for execution_id, end in ends.items() if end}:
+                    yield found
+
     async def task_offsets(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, str]]:
         """The committed offset of each `(queue, partition)` and the log's incarnation that it belongs to ("": unknown).
 
@@ -173,12 +303,38 @@ class Queries:
             place: (int(off or 0), (inc or b"").decode()) for place, (off, inc) in zip(partitions, found, strict=True)
         }
 
+    async def offsets(self, partitions: int) -> list[int]:
+        """The stored offset of each of the installation's partitions."""
+        pipe = self._pipeline()
+        for number in range(partitions):
+            pipe.hget(PartitionKeys.of(self._namespace, number).meta, "off")
+        return [int(offset or 0) for offset in await pipe.execute()]
+
     async def queues(self, partitions: int) -> set[str]:
         """Every queue that an outbox ever had an entry for."""
         pipe = self._pipeline()
         for number in range(partitions):
             pipe.smembers(PartitionKeys.of(self._namespace, number).queues)
         return {queue.decode() for found in await pipe.execute() for queue in found}
+
+    async def prune_catalogues(self) -> None:
+        """Deletes the catalogues that no worker's entry names.
+
+        The catalogues are listed first, and a worker writes its entry before its catalogue: none that is new goes. One
+        that another worker wanted in this moment is written again with its next heartbeat.
+        """
+        redis: Any = self._redis
+        listed = set(await redis.hkeys(self._keys.catalogues))
+        workers = await redis.zrange(self._keys.workers, 0, -1)
+        pipe = self._pipeline()
+        for worker in workers:
+            pipe.get(self._keys.worker(worker.decode()))
+        try:
+            used = {_catalogue.decode(entry).catalogue.encode() for entry in await pipe.execute() if entry}
+        except msgspec.MsgspecError:  # who can say what it uses
+            return
+        if unused := listed - used:
+            await redis.hdel(self._keys.catalogues, *unused)
 
     async def publish_cancelled(self, tokens: Sequence[str]) -> None:
         """Tells workers at once which attempts are over; BEAT tells them in any case."""

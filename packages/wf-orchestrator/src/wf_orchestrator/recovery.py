@@ -1,4 +1,11 @@
-"""What a new owner checks before it reads on: whether the log is still the one that the offset belongs to."""
+"""What a new owner checks before it reads on: whether the log is still the one that the offset belongs to.
+
+A log that lost its tail either ends below the offset, or went on and holds other records before it. Both move the
+offset to the end. Whatever is passed over comes again: commands lie in `{p}:acc`, workers keep results until they are
+folded, timers and sweeps repeat themselves. To fold the new records from our offset on instead would pass over fewer of
+them, but might begin in the middle of an append: a `created` without its document would fail an execution that was
+accepted. To fold those before it is not possible without knowing where the old log ended.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +16,24 @@ from wf_core.broker.open import ensure_installation, read_incarnation
 from wf_core.broker.protocol import LogUnavailableError, OffsetOutOfRangeError, TopicPartition
 from wf_core.store.keys import PartitionKeys
 from wf_core.store.scripts import Lease
+from wf_orchestrator import checkpoint
 from wf_orchestrator.context import Context, PartitionLostError
+from wf_orchestrator.partition import Partition
 
 log = structlog.get_logger(__name__)
+
+
+Finding = tuple[str, int, int | str]
+"""Incarnation, offset, and what is wrong: the end below the offset, or the digest of the record before it."""
 
 
 class Doubts:
     """Findings that move an offset are believed only when they are made twice: a new log leader may lag at first."""
 
     def __init__(self) -> None:
-        self._found: dict[int, tuple[str, int, int]] = {}
+        self._found: dict[int, Finding] = {}
 
-    def confirmed(self, partition: int, finding: tuple[str, int, int]) -> bool:
+    def confirmed(self, partition: int, finding: Finding) -> bool:
         """Whether the same was found the last time."""
         if self._found.get(partition) == finding:
             del self._found[partition]
@@ -54,9 +67,11 @@ async def settle_offset(  # noqa: PLR0913 - the facts of one lease
                 offset=lease.offset,
             )
             context.counters.inc("log_lost_total")
-        return await _rebase(context, keys, lease, 0)
+        # Without an incarnation nothing was folded yet, or Redis rolled back to before the first REBASE.
+        return await _rebase(context, keys, lease, 0 if lease.incarnation else lease.offset)
     if lease.offset <= end:
-        doubts.settle(number)
+        if not lease.last:
+            doubts.settle(number)
         return lease
     await look_at_incarnation(context)
     if lease.incarnation != context.incarnation or not doubts.confirmed(number, (lease.incarnation, lease.offset, end)):
@@ -69,6 +84,32 @@ async def settle_offset(  # noqa: PLR0913 - the facts of one lease
     )
     context.counters.inc("log_tail_lost_total")
     return await _rebase(context, keys, lease, end)
+
+
+async def check_last(context: Context, doubts: Doubts, partition: Partition, record: bytes) -> None:
+    """Compares the record before the offset with the one that was folded there.
+
+    Raises PartitionLostError when it is another one; found twice, the offset was moved to the end of the log.
+    """
+    found = checkpoint.digest(record)
+    if found == partition.last:
+        partition.unchecked = False
+        doubts.settle(partition.number)
+        return
+    reason = f"the log has another record at offset {partition.offset - 1} than the one that was folded"
+    if not doubts.confirmed(partition.number, (partition.incarnation, partition.offset, found)):
+        raise PartitionLostError(f"{reason}: looking again")
+    end = await context.log.end(context.events(partition.number))
+    log.error(
+        "the log lost its tail and went on: records that were folded are gone from it; reading from its end",
+        partition=partition.number,
+        offset=partition.offset,
+        end=end,
+    )
+    context.counters.inc("log_tail_lost_total")
+    if not await context.scripts.rebase(partition.keys, partition.nonce, partition.incarnation, end):
+        raise PartitionLostError("fenced while the offset was moved")
+    raise PartitionLostError(f"{reason}: reading from its end, {end}")
 
 
 async def _rebase(context: Context, keys: PartitionKeys, lease: Lease, offset: int) -> Lease:

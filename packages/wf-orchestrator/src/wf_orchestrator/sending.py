@@ -17,6 +17,7 @@ from wf_core import ids
 from wf_core.broker import topics
 from wf_core.broker.protocol import RecordTooLargeError, TopicPartition
 from wf_core.errors import SetupError
+from wf_core.failpoints import fail_point
 from wf_core.wire import Event, Failure, Unsendable
 from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError
 from wf_orchestrator.outbox import WINDOW
@@ -109,8 +110,15 @@ class Sender:
 
 async def load(context: Context, partition: Partition) -> None:
     """Fills the window from Redis, everything in it as unsent: at the lease, or when the window ran empty."""
-    entries, partition.outbox.partial = await context.queries.outbox(partition.keys, WINDOW)
-    partition.outbox.add(sorted(entries))
+    outbox = partition.outbox
+    before, outbox.partial = outbox.partial, False  # who sets it from here on knows of more than is being read
+    try:
+        entries, more = await context.queries.outbox(partition.keys, WINDOW)
+    except BaseException:
+        outbox.partial = before
+        raise
+    outbox.partial = outbox.partial or more
+    outbox.add(sorted(entries))
 
 
 async def flush(context: Context, sender: Sender, partition: Partition) -> bool:
@@ -129,6 +137,7 @@ async def flush(context: Context, sender: Sender, partition: Partition) -> bool:
             return partition.outbox.waits
         try:
             sending = await sender.send(entries)
+            fail_point("orchestrator.produced")
             await _settle(context, partition, sending)
         except BaseException:
             partition.outbox.again(entries)
@@ -144,6 +153,7 @@ async def _settle(context: Context, partition: Partition, sending: Sending) -> N
         trimmed = [(entry.token, entry.queue, str(where)) for entry, where in sending.sent]
         if not await context.scripts.trim(partition.keys, partition.nonce, trimmed):
             raise PartitionLostError("TRIM was fenced")
+        fail_point("orchestrator.trimmed")
         now = context.monotonic()
         for entry, where in sending.sent:
             if partition.outbox.holds(entry):

@@ -10,13 +10,14 @@ import structlog
 
 from wf_core import ids
 from wf_core.broker.open import ensure_installation, open_log
-from wf_core.metrics import Counters
+from wf_core.metrics import Counters, serve_metrics
 from wf_core.plugins.observers import Observers
 from wf_core.settings import Settings
 from wf_core.store.client import check_redis, connect, wait_for_redis
 from wf_core.store.clock import Clock
 from wf_core.store.scripts import Scripts
 from wf_orchestrator.context import Context, Health
+from wf_orchestrator.gauges import MEANINGS
 from wf_orchestrator.plans import Plans
 from wf_orchestrator.policy_book import PolicyBook
 from wf_orchestrator.queries import Queries
@@ -29,7 +30,7 @@ class OrchestratorService:
     """Leases event partitions, folds them, sends what is ready. Implements `wf_core.services.Service`."""
 
     def __init__(self, settings: Settings) -> None:
-        self.counters = Counters()
+        self.counters = Counters(MEANINGS)
         self.context: Context | None = None
         self._settings = settings
         self._exits = contextlib.AsyncExitStack()
@@ -43,6 +44,7 @@ class OrchestratorService:
 
     async def _connect(self, exits: contextlib.AsyncExitStack) -> Context:
         settings = self._settings
+        await exits.enter_async_context(serve_metrics(settings, self.counters))
         redis = connect(settings)
         exits.push_async_callback(redis.aclose)
         await wait_for_redis(redis, settings)

@@ -7,18 +7,21 @@ and no claim of this attempt counts, before it none is lost.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import msgspec
 import structlog
 
 from wf_core.broker import topics
 from wf_core.broker.protocol import RecordTooLargeError, TopicPartition
+from wf_core.failpoints import fail_point
 from wf_core.store.commands import unpack_command
 from wf_orchestrator import checkpoint, dead_letters
 from wf_orchestrator.context import Context
 from wf_orchestrator.partition import Partition
 from wf_orchestrator.positions import Where
 from wf_orchestrator.queries import Claims
-from wf_orchestrator.watch import CONDEMNED
+from wf_orchestrator.watch import CONDEMNED, Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -32,18 +35,27 @@ PRUNE_SECONDS = 600.0
 """Silence after which a worker that holds nothing is taken off the heartbeats."""
 
 
-async def dead(context: Context, partitions: Sequence[Partition]) -> None:
-    """Attempts whose worker is silent. Step of a fifth of a death time; costs one round trip and the claims."""
+class Sighting(NamedTuple):
+    """The claims of partitions (by number), and when they were asked for and seen, on the monotonic clock."""
+
+    claims: dict[int, Claims]
+    asked: float
+    answered: float
+
+
+async def look(context: Context, partitions: Sequence[Partition]) -> Sighting:
+    """The claims of all live partitions, in one round trip."""
     live = [p for p in partitions if p.live and not p.closed]
     asked = context.monotonic()
     found = await context.queries.claims([p.keys for p in live])
-    answered = context.monotonic()
-    for partition, claims in zip(live, found, strict=True):
-        if not partition.closed:
-            await _dead_in(context, partition, claims, asked, answered)
+    return Sighting({p.number: c for p, c in zip(live, found, strict=True)}, asked, context.monotonic())
 
 
-async def _dead_in(context: Context, partition: Partition, claims: Claims, asked: float, answered: float) -> None:
+async def dead(context: Context, partition: Partition, sighting: Sighting) -> None:
+    """Attempts whose worker is silent. Step of a tenth of a death time, with what `look` saw."""
+    claims, asked, answered = sighting.claims.get(partition.number), sighting.asked, sighting.answered
+    if partition.closed or claims is None:
+        return
     watch, death = partition.watch, context.settings.death_seconds
     holders = set(claims.holders.values()) - {CONDEMNED}
     watch.observe(claims.beats, holders, asked, answered, gap=death / 2)
@@ -68,6 +80,7 @@ async def _append_lost(
 ) -> None:
     if not lost:
         return
+    fail_point("orchestrator.condemned")
     now = context.monotonic()
     events = []
     for token, worker, silent_ms in lost:
@@ -124,26 +137,42 @@ async def _passed(context: Context, old: dict[str, Where], *, look_at_ends: bool
 
 
 async def accepted(context: Context, partition: Partition) -> None:
-    """Commands that were answered but are not folded: their records are appended again. Step of every 2 s."""
+    """Commands that were answered but are not folded: their records are appended again. Step of every 2 s.
+
+    Not before the partition has folded what was in the log when the command grew old, and the last copy: one that lags
+    behind would be given more to do, and a command that only waits for its turn must not end in the dead letters.
+    """
     if partition.closed or not partition.live:
         return
-    waiting = await context.queries.accepted(partition.keys)
-    now, notes = context.monotonic(), partition.watch.accepted
-    partition.watch.accepted = notes = {f: notes.get(f, (0, now)) for f in waiting}
-    for name, (tries, since) in list(notes.items()):
-        if now - since < ACCEPTED_SECONDS:
-            continue
-        command = unpack_command(waiting[name])
-        if tries >= ACCEPTED_TRIES:
-            reason = f"the command {name} was appended {ACCEPTED_TRIES} times and never folded"
-            await _give_up(context, partition, name, command.record, reason)
-            continue
-        notes[name] = (tries + 1, now)
-        context.counters.inc("accepted_again_total")
+    names, now, notes = await context.queries.waiting(partition.keys), context.monotonic(), partition.watch.accepted
+    partition.watch.accepted = notes = {name: notes.get(name) or Waiting(now) for name in names}
+    old = [name for name, note in notes.items() if now - note.since >= ACCEPTED_SECONDS]
+    if any(notes[name].passed is None for name in old):
+        end = await context.log.end(context.events(partition.number))
+        notes.update({name: notes[name]._replace(passed=end) for name in old if notes[name].passed is None})
+    due = [name for name in old if partition.offset >= (notes[name].passed or 0)][:MOST]
+    for name, command in (await context.queries.commands(partition.keys, due)).items():
         try:
-            await context.log.append(context.events(partition.number), command.record)
-        except RecordTooLargeError as error:
-            await _give_up(context, partition, name, command.record, f"the log refuses the command {name}: {error}")
+            records = unpack_command(command).record
+        except msgspec.MsgspecError as error:
+            await _give_up(context, partition, name, [command], f"the command {name} cannot be read: {error}")
+        else:
+            await _append_again(context, partition, name, records)
+
+
+async def _append_again(context: Context, partition: Partition, name: str, records: Sequence[bytes]) -> None:
+    note = partition.watch.accepted[name]
+    if note.tries >= ACCEPTED_TRIES:
+        reason = f"the command {name} was appended {ACCEPTED_TRIES} times, passed each time and never folded"
+        await _give_up(context, partition, name, records, reason)
+        return
+    try:
+        offsets = await context.log.append(context.events(partition.number), records)
+    except RecordTooLargeError as error:
+        await _give_up(context, partition, name, records, f"the log refuses the command {name}: {error}")
+        return
+    partition.watch.accepted[name] = Waiting(context.monotonic(), offsets[-1] + 1, note.tries + 1)
+    context.counters.inc("accepted_again_total")
 
 
 async def _give_up(context: Context, partition: Partition, name: str, records: Sequence[bytes], reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Keeps a log that does not forget by itself (the redis driver) from growing for ever. A rare step."""
+"""Cuts what would grow for ever: a log that does not forget by itself (the redis driver), catalogues. A rare step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ TASKS_KEPT = 1_000
 
 
 async def trim(context: Context, partition: Partition) -> None:
-    """Cuts the events below the kept ones, and, by the owner of partition 0, task messages that were taken long ago."""
+    """Cuts the events below the kept ones.
+
+    The owner of partition 0 also cuts task messages that were taken long ago, and catalogues of workers that are gone.
+    """
     if partition.closed or not partition.live:
         return
     before = partition.offset - context.settings.events_kept
@@ -22,6 +25,7 @@ async def trim(context: Context, partition: Partition) -> None:
         await context.log.trim(context.events(partition.number), before)
     if partition.number == 0:
         await _trim_tasks(context, await context.queries.queues(context.partitions))
+        await context.queries.prune_catalogues()
 
 
 async def _trim_tasks(context: Context, queues: Iterable[str]) -> None:

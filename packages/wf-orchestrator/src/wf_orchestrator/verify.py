@@ -1,37 +1,52 @@
-"""The oracle: state(offset) = fold(log[:offset]). Folds a whole log again and compares it with Redis, byte for byte."""
+"""The oracle: state(offset) = fold(log[:offset]). Folds a whole log again and compares it with Redis, byte for byte.
+
+Redis is read in small groups of keys, each together with the offset that it stood at, and the fold is brought to that
+very offset before they are compared: so a partition may be at work meanwhile.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
 
-import msgspec
 from redis.asyncio import Redis
 
-from wf_core import wire
 from wf_core.broker import topics
-from wf_core.broker.protocol import Log, OffsetOutOfRangeError, TopicPartition
+from wf_core.broker.protocol import Log, LogReader, OffsetOutOfRangeError, TopicPartition
 from wf_core.errors import WfError
-from wf_core.plan import Plan
 from wf_core.store.keys import PartitionKeys
-from wf_core.store.ops import split
-from wf_core.wire import Created, Document, Event
-from wf_orchestrator.batches import Decoded, fold
-from wf_orchestrator.machine.snapshot import to_ops
-from wf_orchestrator.machine.state import Execution, PartitionState
-from wf_orchestrator.plans import Plans
+from wf_core.wire import NewerRecordError
+from wf_orchestrator.refold import Refold, Value
 
 READ_SECONDS = 5.0
-_OTHERS = ("m", "cl", "hb", "acc", "qa", "qs", "log")
+_AT_ONCE = 50
+"""Keys that are read in one step, which holds Redis for so long."""
+_OTHERS = ("m", "cl", "hb", "acc", "qa", "qs", "ob", "log")
 """Keys of a partition that are no fold of its log, or (the names of queues) depend on how it was cut into batches.
 
 Outboxes are compared with what is in flight and was sent.
 """
+# READ  KEYS {p}:m, key...  {{off, gen, seq, ts}, {type, value}...}
+_READ = """
+local read = {
+  hash = {'HGETALL'}, string = {'GET'}, set = {'SMEMBERS'}, zset = {'ZRANGE', '0', '-1', 'WITHSCORES'},
+  stream = {'XRANGE', '-', '+'},
+}
+local m = redis.call('HMGET', KEYS[1], 'off', 'gen', 'seq', 'ts')
+local found = {{m[1] or '0', m[2] or '0', m[3] or '0', m[4] or '0'}}
+for i = 2, #KEYS do
+  local kind = redis.call('TYPE', KEYS[i]).ok
+  local command = read[kind]
+  local value = command and redis.call(command[1], KEYS[i], unpack(command, 2)) or ''
+  found[i] = {kind, value}
+end
+return found
+"""
 
 
 class UnverifiableError(WfError):
-    """The operator must act: the log does not reach back to the beginning, or someone still works on the partition."""
+    """The operator must act: the log does not reach back to the beginning, or Redis or the log lost something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,181 +59,188 @@ class Difference:
     found: Any
 
 
-Value = bytes | dict[Any, Any] | set[bytes] | list[Any]
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A partition that was compared, up to `offset` (exclusive). No differences: Redis is what the log says."""
+
+    partition: int
+    offset: int
+    executions: int
+    differences: list[Difference]
 
 
-@dataclass(slots=True)
-class Model:
-    """Redis as far as APPLY writes it: keys with bytes, hashes, zsets (dicts of scores), sets and streams (lists)."""
+class _Seen(NamedTuple):
+    """Keys of Redis as they stood at one offset."""
 
-    keys: dict[str, Value] = field(default_factory=dict)
-
-    def apply(self, ops: Sequence[Sequence[str | bytes | int]]) -> None:
-        """Does what APPLY does."""
-        for op in split(ops):
-            command, key, *arguments = (_bytes(part) for part in op)
-            getattr(self, f"_{command.decode().lower()}")(key.decode(), arguments)
-
-    def _hset(self, key: str, arguments: list[bytes]) -> None:
-        self._get(key, dict).update(_pairs(arguments))
-
-    def _hdel(self, key: str, arguments: list[bytes]) -> None:
-        self._remove(key, dict, arguments)
-
-    def _zadd(self, key: str, arguments: list[bytes]) -> None:
-        self._get(key, dict).update((member, float(score)) for score, member in _pairs(arguments))
-
-    def _zrem(self, key: str, arguments: list[bytes]) -> None:
-        self._remove(key, dict, arguments)
-
-    def _sadd(self, key: str, arguments: list[bytes]) -> None:
-        self._get(key, set).update(arguments)
-
-    def _srem(self, key: str, arguments: list[bytes]) -> None:
-        self._get(key, set).difference_update(arguments)
-        self._drop_empty(key)
-
-    def _set(self, key: str, arguments: list[bytes]) -> None:
-        self.keys[key] = arguments[0]
-
-    def _setrange(self, key: str, arguments: list[bytes]) -> None:
-        start, data = int(arguments[0]), arguments[1]
-        old = self._get(key, bytes).ljust(start, b"\0")
-        self.keys[key] = old[:start] + data + old[start + len(data) :]
-
-    def _del(self, key: str, _arguments: list[bytes]) -> None:
-        self.keys.pop(key, None)
-
-    def _xadd(self, key: str, arguments: list[bytes]) -> None:
-        self._get(key, list).append((arguments[0], dict(_pairs(arguments[1:]))))
-
-    def _get(self, key: str, kind: type[Any]) -> Any:
-        return self.keys.setdefault(key, kind())
-
-    def _remove(self, key: str, kind: type[Any], members: list[bytes]) -> None:
-        held = self._get(key, kind)
-        for member in members:
-            held.pop(member, None)
-        self._drop_empty(key)
-
-    def _drop_empty(self, key: str) -> None:
-        if not self.keys[key]:
-            del self.keys[key]
-
-
-class Refold:
-    """A partition's log, folded from its beginning, as nobody but the log knows it."""
-
-    def __init__(self, namespace: str, partition: int) -> None:
-        self.keys = PartitionKeys.of(namespace, partition)
-        self.state = PartitionState()
-        self.model = Model()
-        self.offset = 0
-        self._executions: dict[str, Execution] = {}
-        self._documents: dict[str, dict[int, bytes]] = {}
-        self._parts: dict[str, int] = {}
-        self._plans = Plans()
-
-    async def add(self, records: Sequence[bytes]) -> None:
-        """Folds the next records."""
-        decoded: list[Decoded] = []
-        for offset, record in enumerate(records, self.offset):
-            try:
-                event = wire.decode_event(record)
-            except msgspec.MsgspecError:
-                continue
-            decoded.append(Decoded(offset, event, await self._plan(event)))
-        self.model.apply(to_ops(self.keys, fold(self.state, self._executions, decoded)))
-        self.offset += len(records)
-
-    async def _plan(self, event: Event) -> Plan | None:
-        if isinstance(event, Document):
-            self._documents.setdefault(event.hash, {})[event.part] = event.data
-            self._parts[event.hash] = event.parts
-        elif isinstance(event, Created):
-            parts = self._documents.get(event.document, {})
-            if parts and len(parts) == self._parts[event.document]:
-                return self._plans.get(event.document) or await self._plans.compile(event.document, parts)
-        return None
+    offset: int
+    generation: int
+    seq: int
+    ts: int
+    values: dict[str, Value]
 
 
 async def verify(redis: Redis, log: Log, namespace: str, partition: int) -> list[Difference]:
-    """Where the state of a partition differs from the fold of its log up to the stored offset. Empty: nowhere.
+    """Where the state of a partition differs from the fold of its log. Empty: nowhere. Raises as `examine`."""
+    return (await examine(redis, log, namespace, partition)).differences
 
-    The partition must be at rest. Raises UnverifiableError when it moved meanwhile, when the log was cut or replaced.
+
+async def examine(redis: Redis, log: Log, namespace: str, partition: int) -> Verified:
+    """Compares a partition, which may be at work, with the fold of its log.
+
+    Raises UnverifiableError when the log was cut or replaced, when it or Redis lost something meanwhile, and when a
+    newer release wrote a record.
     """
-    refold = Refold(namespace, partition)
-    meta = await _hash(redis, refold.keys.meta)
-    if int(meta.get(b"gen", 0)):
-        raise UnverifiableError(f"partition {partition} outlived its log; what came before cannot be folded again")
-    await _read(log, refold, TopicPartition(topics.events(namespace), partition), int(meta.get(b"off", 0)))
-    found = await _found(redis, refold.keys)
-    if (await _hash(redis, refold.keys.meta)).get(b"off") != meta.get(b"off"):
-        raise UnverifiableError(f"partition {partition} is at work; verify it when it is at rest")
-    differences = list(_compare(refold.model.keys, found, refold.keys))
-    for name, value in (("seq", refold.state.seq), ("ts", refold.state.ts)):
-        if int(meta.get(name.encode(), 0)) != value:
-            differences.append(Difference(refold.keys.meta, name, value, meta.get(name.encode())))
-    return differences
-
-
-async def _read(log: Log, refold: Refold, source: TopicPartition, end: int) -> None:
+    source = TopicPartition(topics.events(namespace), partition)
+    if begin := await log.begin(source):
+        raise UnverifiableError(f"the log of partition {partition} begins at offset {begin}: retention cut it")
     reader = log.reader()
     try:
         reader.assign({source: 0})
-        while refold.offset < end:
-            batches = await reader.read(READ_SECONDS)
-            if not batches:
-                raise UnverifiableError(f"the log ends at {refold.offset}, before the stored offset {end}")
-            for batch in batches:
-                await refold.add(batch.records[: end - batch.offset])
+        return await _Examination(redis, reader, Refold(namespace, partition), partition).run()
     except OffsetOutOfRangeError as error:
-        raise UnverifiableError(f"the log of partition {source.partition} no longer reaches back: {error}") from error
+        raise UnverifiableError(f"the log of partition {partition} was cut while it was read: {error}") from error
+    except NewerRecordError as error:
+        raise UnverifiableError(
+            f"partition {partition} holds a record that is newer than this release: {error}"
+        ) from error
     finally:
         await reader.close()
 
 
-async def _found(redis: Redis, keys: PartitionKeys) -> dict[str, Value]:
-    readers: dict[bytes, Any] = {
-        b"hash": redis.hgetall,
-        b"string": redis.get,
-        b"set": redis.smembers,
-        b"stream": redis.xrange,
-        b"zset": lambda key: redis.zrange(key, 0, -1, withscores=True),
-    }
+class _Examination:
+    """One comparison of one partition."""
+
+    def __init__(self, redis: Redis, reader: LogReader, refold: Refold, partition: int) -> None:
+        self._redis = redis
+        self._reader = reader
+        self._refold = refold
+        self._partition = partition
+        self._ahead: list[bytes] = []
+        """Records that were read and are not to be folded yet."""
+
+    async def run(self) -> Verified:
+        keys = self._refold.keys
+        await self._look([])
+        differences: list[Difference] = []
+        passed: set[str] = set()
+        async for group in self._groups():
+            passed.update(group)
+            differences += await self._compare(group)
+        # What the log made and the scan did not pass: it is missing, or came after the scan.
+        missed = sorted(key for key in self._refold.model.keys.keys() - passed if _is_folded(keys, key))
+        for start in range(0, len(missed), _AT_ONCE):
+            differences += await self._compare(missed[start : start + _AT_ONCE])
+        differences += await self._compare_flight()
+        executions = sum(key.startswith(keys.execution("")) for key in self._refold.model.keys)
+        return Verified(self._partition, self._refold.offset, executions, differences)
+
+    async def _groups(self) -> AsyncIterator[list[str]]:
+        keys = self._refold.keys
+        escaped = keys.prefix.replace("{", "[{]").replace("}", "[}]")
+        group: list[str] = []
+        async for found in self._redis.scan_iter(match=f"{escaped}:*", count=1000):
+            key = cast("bytes", found).decode()
+            if _is_folded(keys, key):
+                group.append(key)
+            if len(group) == _AT_ONCE:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    async def _compare(self, group: Sequence[str]) -> list[Difference]:
+        seen = await self._look(group)
+        return [
+            difference
+            for key in group
+            for difference in _differences(key, self._refold.model.keys.get(key), seen.values.get(key))
+        ]
+
+    async def _compare_flight(self) -> list[Difference]:
+        """In flight is what waits in an outbox or was sent, and nothing else; and the counters of the fold."""
+        keys, state = self._refold.keys, self._refold.state
+        queues = sorted(queue.decode() for queue in await cast("Any", self._redis.smembers(keys.queues)))
+        outboxes = [keys.outbox(queue) for queue in queues]
+        seen = await self._look([keys.in_flight, keys.sent, *outboxes])
+        in_flight, sent, *waiting = (_members(seen.values.get(key)) for key in (keys.in_flight, keys.sent, *outboxes))
+        waits = set().union(*waiting)
+        found = [
+            Difference(keys.in_flight, token.decode(), "in an outbox, or sent", None)
+            for token in sorted(in_flight - sent - waits)
+        ]
+        found += [
+            Difference(keys.outbox("*"), token.decode(), None, "sent or waiting, but not in flight")
+            for token in sorted((waits | sent) - in_flight)
+        ]
+        for name, expected, stored in (("seq", state.seq, seen.seq), ("ts", state.ts, seen.ts)):
+            if expected != stored:
+                found.append(Difference(keys.meta, name, expected, stored))
+        return found
+
+    async def _look(self, group: Sequence[str]) -> _Seen:
+        """Reads keys in one step, and folds up to the offset that they stood at."""
+        touched = [self._refold.keys.meta, *group]
+        numbers, *values = await cast("Any", self._redis.eval(_READ, len(touched), *touched))
+        offset, generation, seq, ts = map(int, numbers)
+        seen = _Seen(offset, generation, seq, ts, _values(group, values))
+        if seen.generation:
+            raise UnverifiableError(
+                f"partition {self._partition} outlived its log; what came before cannot be folded again"
+            )
+        if seen.offset < self._refold.offset:
+            raise UnverifiableError(f"Redis went back in partition {self._partition} while it was read")
+        await self._fold_to(seen.offset)
+        return seen
+
+    async def _fold_to(self, end: int) -> None:
+        refold = self._refold
+        while refold.offset < end:
+            if not self._ahead:
+                batches = await self._reader.read(READ_SECONDS)
+                self._ahead += [record for batch in batches for record in batch.records]
+                if not self._ahead:
+                    raise UnverifiableError(
+                        f"the log of partition {self._partition} ends at {refold.offset}, before offset {end}"
+                    )
+            taken = self._ahead[: end - refold.offset]
+            await refold.add(taken)
+            del self._ahead[: len(taken)]
+
+
+def _is_folded(keys: PartitionKeys, key: str) -> bool:
+    """Whether a key of the partition is a fold of its log."""
+    kind = key[len(keys.prefix) + 1 :].partition(":")[0]
+    return kind not in _OTHERS
+
+
+def _values(group: Iterable[str], values: Sequence[Any]) -> dict[str, Value]:
+    """Replies of READ, which a script gives as flat lists, in the shapes of the model. Absent keys are left out."""
     found: dict[str, Value] = {}
-    escaped = keys.prefix.replace("{", "[{]").replace("}", "[}]")
-    async for key in redis.scan_iter(match=f"{escaped}:*", count=1000):
-        kind = await redis.type(key)
-        value = await readers[cast("bytes", kind)](key)
-        found[key.decode()] = dict(value) if kind == b"zset" else value
+    for key, (kind, value) in zip(group, values, strict=True):
+        match kind:
+            case b"string":
+                found[key] = value
+            case b"set":
+                found[key] = set(value)
+            case b"hash":
+                found[key] = _paired(value)
+            case b"zset":
+                found[key] = {member: float(score) for member, score in _paired(value).items()}
+            case b"stream":
+                found[key] = [(entry, _paired(fields)) for entry, fields in value]
+            case b"none":
+                pass
+            case _:
+                found[key] = cast("bytes", kind)  # nothing that APPLY writes: it differs from whatever is expected
     return found
 
 
-async def _hash(redis: Redis, key: str) -> dict[bytes, bytes]:
-    found: dict[bytes, bytes] = await cast("Any", redis.hgetall(key))
-    return found
+def _paired(flat: Sequence[Any]) -> dict[Any, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _compare(expected: dict[str, Value], found: dict[str, Value], keys: PartitionKeys) -> Iterator[Difference]:
-    skipped = len(keys.prefix) + 1
-    for key in sorted(expected.keys() | found.keys()):
-        kind = key[skipped:].partition(":")[0]
-        if kind in _OTHERS or kind == "ob" or key.startswith(f"{keys.prefix}:log"):
-            continue
-        yield from _differences(key, expected.get(key), found.get(key))
-    in_flight = set(cast("dict[bytes, bytes]", found.get(keys.in_flight, {})))
-    sent = set(cast("dict[bytes, bytes]", found.get(keys.sent, {})))
-    waiting = {
-        token
-        for key, value in found.items()
-        if key.startswith(keys.outbox(""))
-        for token in cast("dict[bytes, float]", value)
-    }
-    for token in sorted(in_flight - sent - waiting):
-        yield Difference(keys.in_flight, token.decode(), "in an outbox, or sent", None)
-    for token in sorted((waiting | sent) - in_flight):
-        yield Difference(keys.outbox("*"), token.decode(), None, "sent or waiting, but not in flight")
+def _members(value: Value | None) -> set[bytes]:
+    return set(cast("Iterable[bytes]", value or ()))
 
 
 def _differences(key: str, expected: Value | None, found: Value | None) -> Iterator[Difference]:
@@ -230,11 +252,3 @@ def _differences(key: str, expected: Value | None, found: Value | None) -> Itera
                 yield Difference(key, name.decode(), expected.get(name), found.get(name))
         return
     yield Difference(key, "", expected, found)
-
-
-def _bytes(part: str | bytes) -> bytes:
-    return part.encode() if isinstance(part, str) else part
-
-
-def _pairs(arguments: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    return zip(arguments[::2], arguments[1::2], strict=True)

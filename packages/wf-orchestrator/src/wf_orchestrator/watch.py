@@ -7,8 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 CONDEMNED = "condemned"
+
+
+class Waiting(NamedTuple):
+    """What is known of a command that was accepted and is not folded."""
+
+    since: float
+    """When it was first seen, or last appended."""
+    passed: int | None = None
+    """The offset that the partition reaches by folding the newest copy of it; None: not known yet."""
+    tries: int = 0
+    """How often it was appended again."""
 
 
 @dataclass(slots=True)
@@ -23,8 +35,8 @@ class Watch:
     """Token → when its `lost` record was appended."""
     unclaimed: dict[str, float] = field(default_factory=dict)
     """Token whose message was passed → since when it was seen unclaimed."""
-    accepted: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """Field of a waiting command → how often it was appended again, and since when it waits."""
+    accepted: dict[str, Waiting] = field(default_factory=dict)
+    """Field of a waiting command → what is known of it."""
 
     def observe(
         self, beats: Mapping[str, str], holders: Iterable[str], asked: float, answered: float, gap: float

@@ -7,19 +7,21 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from wf_orchestrator import firing, recovery, sending, sweeps, trimming
-from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError, every, for_each
+from wf_orchestrator.context import TRANSIENT, Context, every, for_each
 from wf_orchestrator.crew import Crew
+from wf_orchestrator.gauges import Gauges
 from wf_orchestrator.loop import Loop
 from wf_orchestrator.ownership import Ownership
 from wf_orchestrator.partition import Partition
+from wf_orchestrator.retention import Retention
 from wf_orchestrator.sending import Sender
 
-BALANCE, TIMERS, SWEEPS, RESCAN, INCARNATION, RARELY = 0.25, 0.05, 2.0, 3.0, 5.0, 60.0
+TIMERS, SWEEPS, RESCAN, INCARNATION, GAUGES, RETENTION, STUCK, RARELY = 0.05, 2.0, 3.0, 5.0, 5.0, 10.0, 30.0, 60.0
 """Seconds between two steps."""
 BEATS_PER_LEASE = 2.5
 """How often a lease is renewed before it would run out: each second, as it lasts 2.5 s."""
-SWEEPS_PER_DEATH = 5
-"""How often claims are looked at within a death time: every half second, as it is 2.5 s."""
+SWEEPS_PER_DEATH = 10
+"""How often claims are looked at within a death time of 2.5 s: each 0.25 s, so a loss is told after 2.8 s at most."""
 ENDS_EVERY = 5
 """How often the orphan sweep asks the log for the ends of task partitions: every so many times."""
 DRAIN_SECONDS = 5.0
@@ -30,7 +32,11 @@ Step = Callable[[Partition], Awaitable[object]]
 
 
 class Work:
-    """Everything that runs besides the caller. A step that fails, other than for a server that is away, ends it all."""
+    """Everything that runs besides the caller.
+
+    A step for one partition that fails, other than for a server that is away, stops that partition; any other ends it
+    all.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -38,6 +44,8 @@ class Work:
         self.ownership = Ownership(context, self._begin_outbox)
         self._loop = Loop(context, self.ownership)
         self._crew = Crew()
+        self._retention = Retention(context)
+        self._gauges = Gauges(context, self.ownership.partitions.values)
         self._sweeps = 0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -64,6 +72,9 @@ class Work:
             ("sweeps", SWEEPS, self.sweep),
             ("rescan", RESCAN, self.rescan),
             ("incarnation", INCARNATION, self.look_at_incarnation),
+            ("gauges", GAUGES, self._gauges.measure),
+            ("stuck", STUCK, self._gauges.look_for_stuck),
+            ("retention", RETENTION, self.expire),
             ("rarely", RARELY, self.tidy),
         ):
             crew.spawn(every(context, seconds, step), name)
@@ -81,7 +92,8 @@ class Work:
 
     async def sweep_dead(self) -> None:
         """Attempts whose worker is silent are lost."""
-        await sweeps.dead(self._context, list(self.ownership.partitions.values()))
+        seen = await sweeps.look(self._context, list(self.ownership.partitions.values()))
+        await self._each(lambda partition: sweeps.dead(self._context, partition, seen))
 
     async def sweep(self) -> None:
         """Messages that were passed, and commands that never reached the log."""
@@ -98,6 +110,10 @@ class Work:
         """Whether the log is still the same."""
         await recovery.look_at_incarnation(self._context)
 
+    async def expire(self) -> None:
+        """Executions that ended long ago are deleted."""
+        await self._each(self._retention.step)
+
     async def tidy(self) -> None:
         """What only grows is cut."""
         await self._each(lambda partition: sweeps.prune(self._context, partition))
@@ -108,30 +124,26 @@ class Work:
         delay = 0.0
         while not partition.closed:
             partition.outbox.wake.clear()
-            try:
-                more = await sending.flush(self._context, self._sender, partition)
-                delay = 0.0
-            except PartitionLostError as error:
-                self.ownership.drop(partition, str(error))
-                return
-            except TRANSIENT as error:
-                self._context.health.failed(error)
-                delay = min(2.0, max(0.1, 2 * delay))
-                await self._context.sleep(delay)
-                continue
+            more = True
+            async with self.ownership.contained(partition):
+                try:
+                    more = await sending.flush(self._context, self._sender, partition)
+                    delay = 0.0
+                except TRANSIENT as error:
+                    self._context.health.failed(error)
+                    delay = min(2.0, max(0.1, 2 * delay))
+                    await self._context.sleep(delay)
             if not more:
                 await partition.outbox.wake.wait()
 
     async def _balance(self) -> None:
-        await self.ownership.counted.wait()
-        await every(self._context, BALANCE, self.ownership.balance)
+        await self.ownership.registered.wait()
+        await every(self._context, lambda: self.ownership.pause, self.ownership.balance)
 
     async def _each(self, step: Step, partitions: list[Partition] | None = None) -> None:
         async def one(partition: Partition) -> None:
-            try:
+            async with self.ownership.contained(partition):
                 await step(partition)
-            except PartitionLostError as error:
-                self.ownership.drop(partition, str(error))
 
         chosen = list(self.ownership.partitions.values()) if partitions is None else partitions
         await for_each(chosen, one, at_once=AT_ONCE)

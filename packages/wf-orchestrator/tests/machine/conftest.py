@@ -16,7 +16,7 @@ from wf_core.plan import Plan, load_plan
 from wf_core.schema.validation import canonical_bytes, document_hash, parse_document
 from wf_core.states import ExecutionStatus, NodeStatus
 from wf_core.store.keys import PartitionKeys
-from wf_orchestrator.machine.decide import decide
+from wf_orchestrator.machine.decide import LATE_MS, decide
 from wf_orchestrator.machine.effects import Dispatch, Outcome
 from wf_orchestrator.machine.snapshot import load, result_fields, to_ops
 from wf_orchestrator.machine.state import Execution, PartitionState
@@ -76,6 +76,8 @@ class World:
         if self.check:
             self.store.apply(to_ops(KEYS, [self.last]))
             self.verify()
+        if self.x is None:
+            self.dispatched.clear()
         return self.last
 
     def record(self, kind: type[Any], **values: Any) -> Any:
@@ -83,10 +85,10 @@ class World:
         self.now += 10
         return kind(**{"execution": EXECUTION_ID, "ts": self.now, "source": "test", **values})
 
-    def create(self, value: Any = None) -> World:
+    def create(self, value: Any = None, command: str = "c") -> World:
         self.send(
             self.record(
-                wire.Created, id="c", document=self.plan.hash, name="test", labels={"team": "a"},
+                wire.Created, id=command, document=self.plan.hash, name="test", labels={"team": "a"},
                 input=json.dumps(value or {}).encode(), settings=self.settings,
             )
         )  # fmt: skip
@@ -143,6 +145,11 @@ class World:
     def deadline(self) -> Outcome:
         return self.send(self.record(wire.Timer, timer="deadline"))
 
+    def expire(self, after_ms: int = LATE_MS) -> Outcome:
+        """Retention deletes the execution so long after its end."""
+        self.now = max(self.now, (self.execution.ended_at or 0) + after_ms - 10)
+        return self.send(self.record(wire.Expired))
+
     def lose(self, node: str, reason: str = "dead") -> Outcome:
         return self.send(
             self.record(wire.Lost, node=node, attempt=self.attempt(node), reason=reason, worker="w1", silent_ms=3200)
@@ -195,6 +202,7 @@ class World:
         """What was written gives back the state, and every derived fact agrees with the cells."""
         x = self.x
         if x is None:
+            assert not [key for key, value in self.store.keys.items() if EXECUTION_ID in f"{key} {value}"]
             return
         x.waiting.sort()
         assert self.store.load(EXECUTION_ID, self.plan) == x
@@ -226,6 +234,7 @@ class World:
     def _verify_index(self, x: Execution) -> None:
         for words in ("all", f"s:{x.status}", "n:test", "l:team=a"):
             assert self.store.get(KEYS.index(words)) == {x.id: x.created_at}
+        assert self.store.get(KEYS.index("ended")) == ({x.id: x.ended_at} if x.status.is_terminal else {})
         others = (status for status in ExecutionStatus if status is not x.status)
         assert not any(self.store.get(KEYS.index(f"s:{status}")) for status in others)
 

@@ -1,9 +1,9 @@
-"""Random histories: duplicated, late, stale and reordered events, against what must hold at every cut."""
+"""Random histories: duplicated, late, stale and reordered events of every kind, against what must hold at every cut."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, get_args
 
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from wf_core import wire
 from wf_core.states import NodeStatus
-from wf_orchestrator.machine.decide import decide
+from wf_orchestrator.machine.decide import LATE_MS, decide
 from wf_orchestrator.machine.joins import RULES
 from wf_orchestrator.machine.snapshot import to_ops
 from wf_orchestrator.machine.state import PartitionState
@@ -54,12 +54,10 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     return document
 
 
-def moves(draw: Any, w: Any) -> Any:
-    """An event that might happen next to one of the nodes."""
-    node = draw(st.sampled_from([plan.id for plan in w.plan.nodes]))
-    attempt = w.attempt(node) + draw(st.sampled_from([0, 0, 0, 0, -1, 1]))
+def possible(draw: Any, w: Any) -> list[tuple[type[Any], dict[str, Any]]]:
+    """Kinds of records about a node, with their fields."""
     error = wire.Failure(type="Oops", message="m")
-    possible: list[tuple[type[Any], dict[str, Any]]] = [
+    return [
         (wire.Result, {"output": b"1"}),
         (wire.Result, {"output": b'{"k":2}'}),
         (wire.Result, {"status": "FAILED", "error": error}),
@@ -69,11 +67,37 @@ def moves(draw: Any, w: Any) -> Any:
         (wire.Timer, {"timer": "retry"}),
         (wire.Lost, {"reason": draw(st.sampled_from(["dead", "orphan", "drain", "withdrawn"])), "worker": "w1"}),
         (wire.Unsendable, {"error": error}),
+        (wire.Expanded, {"document": "d"}),
     ]
-    kind, values = draw(st.sampled_from(possible))
+
+
+def moves(draw: Any, w: Any) -> Any:
+    """An event that might happen next to one of the nodes; also when there is no execution."""
+    node = draw(st.sampled_from([plan.id for plan in w.plan.nodes]))
+    attempt = (w.attempt(node) if w.x else 1) + draw(st.sampled_from([0, 0, 0, 0, -1, 1]))
+    kind, values = draw(st.sampled_from(possible(draw, w)))
+    if kind is not wire.Expanded:
+        values = {**values, "attempt": attempt}
     if kind is wire.Result:
         values = {**values, "worker": "w1", "started_at": w.now, "ended_at": w.now + 1}
-    return w.record(kind, node=node, attempt=attempt, **values)
+    return w.record(kind, node=node, **values)
+
+
+COMMANDS: list[tuple[type[Any], dict[str, Any]]] = [
+    (wire.Triggered, {"id": "t"}),
+    (wire.Cancelled, {"id": "k"}),
+    (wire.Timer, {"timer": "deadline"}),
+    (wire.Expired, {}),
+]
+
+
+def rarely(draw: Any, w: Any) -> Any:
+    """An event about the whole execution, perhaps ten minutes later: command, deadline, retention, new request."""
+    w.now += draw(st.sampled_from([0, 0, LATE_MS // 2, LATE_MS]))
+    kind, values = draw(st.sampled_from([*COMMANDS, (wire.Expired, {}), (wire.Created, {})]))
+    if kind is wire.Created:
+        values = {"id": "c", "document": w.plan.hash, "name": "test", "labels": {"team": "a"}, "settings": w.settings}
+    return w.record(kind, **values)
 
 
 def drain(w: Any) -> None:
@@ -90,7 +114,10 @@ def drain(w: Any) -> None:
 
 
 def test_random_histories(world):
-    """Terminal states absorb, attempts only grow, what is stored is what is known, and every execution can end."""
+    """Terminal states absorb until retention deletes, attempts only grow, what is stored is what is known.
+
+    No record makes an execution twice, whenever its copies come, and every execution can end.
+    """
 
     class Machine(RuleBasedStateMachine):
         w: Any = None
@@ -100,6 +127,8 @@ def test_random_histories(world):
             self.w = world(document, settings=wire.FrozenSettings(max_platform_retries=budget)).create({})
             self.before = list(self.w.execution.cells)
             self.end = self.w.execution.status
+            self.births = [self.w.log[0]]
+            self.held: list[Any] = []
 
         @rule()
         def trigger(self) -> None:
@@ -109,22 +138,38 @@ def test_random_histories(world):
         def something_happens(self, data: Any) -> None:
             self.w.send(moves(data.draw, self.w))
 
+        @rule(data=st.data(), rare=st.integers(0, 2))
+        def something_is_late(self, data: Any, rare: int) -> None:
+            self.held.append(rarely(data.draw, self.w) if rare == 0 else moves(data.draw, self.w))
+
+        @precondition(lambda self: self.held)
+        @rule(data=st.data())
+        def what_was_late_comes(self, data: Any) -> None:
+            self.w.send(self.held.pop(data.draw(st.integers(0, len(self.held) - 1))))
+
         @precondition(lambda self: len(self.w.log) > 2)
         @rule(data=st.data())
         def an_old_record_comes_again(self, data: Any) -> None:
             self.w.send(data.draw(st.sampled_from(self.w.log)))
 
-        @rule(really=st.integers(0, 6))
-        def cancel_or_deadline(self, really: int) -> None:
+        @rule(data=st.data(), really=st.integers(0, 3))
+        def something_happens_to_the_whole(self, data: Any, really: int) -> None:
             if really == 0:
-                self.w.cancel()
-            elif really == 1 and self.w.plan.timeout_ms:
-                self.w.deadline()
+                self.w.send(rarely(data.draw, self.w))
 
         @invariant()
         def terminal_states_absorb_and_attempts_grow(self) -> None:
             if self.w is None:
                 return
+            if self.w.x is None:
+                assert self.end.is_terminal
+                assert self.w.partition.expired > 0
+                self.before = []
+                return
+            if not self.before:
+                assert self.w.log[-1] not in self.births
+                self.births.append(self.w.log[-1])
+                self.before, self.end = list(self.w.execution.cells), self.w.execution.status
             for old, new in zip(self.before, self.w.execution.cells, strict=True):
                 assert not old.status.is_terminal or old == new
                 assert new.attempt >= old.attempt
@@ -136,9 +181,16 @@ def test_random_histories(world):
             if self.w is not None:
                 self.w.trigger()
                 drain(self.w)
-                assert all(cell.status.is_terminal for cell in self.w.execution.cells)
+                assert self.w.x is None or self.w.execution.status.is_terminal
 
     run_state_machine_as_test(Machine, settings=QUIET)
+
+
+def test_every_kind_of_record_occurs(world):
+    """The histories here are made of every kind there is. A document is about no execution: the fold only keeps it."""
+    w = world({"nodes": {"a": {"task": "t"}}}).start()
+    kinds = {kind for kind, _ in (*possible(lambda _: "dead", w), *COMMANDS)} | {wire.Created, wire.Document}
+    assert kinds == set(get_args(wire.Event))
 
 
 @QUIET
@@ -147,15 +199,17 @@ def test_replay_in_pieces(world, data):
     """Folding a log in one go, or in batches of any size from what was stored between them, gives the same bytes."""
     w = world(data.draw(documents()), settings=wire.FrozenSettings(max_platform_retries=1)).start({})
     for _ in range(data.draw(st.integers(0, 25))):
-        w.send(moves(data.draw, w))
+        w.send(rarely(data.draw, w) if data.draw(st.integers(0, 6)) == 0 else moves(data.draw, w))
         if data.draw(st.integers(0, 9)) == 0:
             w.send(data.draw(st.sampled_from(w.log)))
+    w.trigger()
     drain(w)
     other = type(w.store)()
     partition, offset = PartitionState(), 0
     while offset < len(w.log):
         batch = w.log[offset : offset + data.draw(st.integers(1, 10))]
-        x = other.load(w.execution.id, w.plan)
+        partition.expired = int(other.get(w.keys.expired) or 0)
+        x = other.load(w.log[0].execution, w.plan)
         outcomes = []
         for event in batch:
             outcomes.append(decide(partition, x, event, offset, w.plan))
@@ -173,7 +227,7 @@ def test_decide_is_deterministic(world, data):
     w = world(data.draw(documents())).start({})
     for _ in range(data.draw(st.integers(0, 15))):
         x, partition = copy.deepcopy(w.x, {id(w.plan): w.plan}), copy.copy(w.partition)
-        event = moves(data.draw, w)
+        event = rarely(data.draw, w) if data.draw(st.integers(0, 6)) == 0 else moves(data.draw, w)
         twin = decide(partition, x, event, len(w.log), w.plan)
         assert w.send(event) == twin
         assert to_ops(w.keys, [w.last]) == to_ops(w.keys, [twin])

@@ -107,6 +107,7 @@ def records(w, attempt):
     yield w.record(wire.Timer, timer="retry", node="node", attempt=attempt)
     yield w.record(wire.Timer, timer="nonsense", node="node", attempt=attempt)
     yield w.record(wire.Expanded, node="node", document="d")
+    yield w.record(wire.Expired)
 
 
 def is_ignored(outcome):
@@ -128,7 +129,7 @@ def reached(world, status):
     return w
 
 
-@pytest.mark.parametrize("kind", range(10))
+@pytest.mark.parametrize("kind", range(11))
 @pytest.mark.parametrize("status", list(REACH))
 def test_records_that_a_status_does_not_hear_change_nothing(world, status, kind):
     """Every record about a node whose status does not listen to it is ignored, also for the current attempt."""
@@ -142,7 +143,7 @@ def test_records_that_a_status_does_not_hear_change_nothing(world, status, kind)
     assert is_ignored(outcome)
 
 
-@pytest.mark.parametrize("kind", range(10))
+@pytest.mark.parametrize("kind", range(11))
 @pytest.mark.parametrize("attempt", [0, 2, 7])
 def test_records_about_another_attempt_change_nothing(world, attempt, kind):
     """An event for an attempt that is not the node's current one is stale, whatever the status."""

@@ -6,22 +6,24 @@ import asyncio
 import contextlib
 from types import SimpleNamespace
 
+import pytest
+
 from wf_core.broker.protocol import Batch, RecordTooLargeError, TopicPartition
 from wf_core.errors import UnavailableError
 from wf_core.metrics import Counters
 from wf_core.store.commands import pack_command
 from wf_core.store.keys import PartitionKeys
 from wf_core.store.scripts import Lease
+from wf_orchestrator import checkpoint, recovery, sending, sweeps
 from wf_orchestrator import outbox as outbox_module
-from wf_orchestrator import recovery, sweeps
 from wf_orchestrator.batches import chunks
-from wf_orchestrator.context import Context, every
+from wf_orchestrator.context import Context, PartitionLostError, every
 from wf_orchestrator.machine.state import PartitionState
 from wf_orchestrator.outbox import Outbox
-from wf_orchestrator.ownership import Ownership
+from wf_orchestrator.ownership import Ownership, go_live
 from wf_orchestrator.partition import Partition
 from wf_orchestrator.positions import Sent, Where, parse_where
-from wf_orchestrator.queries import OutboxEntry
+from wf_orchestrator.queries import Claims, OutboxEntry
 from wf_orchestrator.recovery import Doubts, settle_offset
 from wf_orchestrator.timers import AGAIN_MS, Timers
 from wf_orchestrator.watch import Watch
@@ -49,6 +51,29 @@ def test_the_outbox_keeps_a_window_and_says_that_there_is_more(monkeypatch):
     box = Outbox()
     box.add([entry(str(i), i) for i in range(3)])
     assert (len(box), box.partial) == (2, True)
+
+
+async def test_what_does_not_fit_while_the_window_is_read_is_not_forgotten(monkeypatch):
+    """The outbox is read while batches are folded: an entry that found the window full then is read the next time."""
+    monkeypatch.setattr(outbox_module, "WINDOW", 2)
+    partition = owned()
+    queries = SimpleNamespace()
+
+    async def read(_keys, _most):
+        partition.outbox.add([entry(str(i), i) for i in range(3)])  # a batch was folded meanwhile
+        return [entry("0", 0), entry("1", 1)], False
+
+    queries.outbox = read
+    await sending.load(SimpleNamespace(queries=queries), partition)
+    assert partition.outbox.partial
+
+    async def away(_keys, _most):
+        raise UnavailableError("away")
+
+    queries.outbox = away
+    with contextlib.suppress(UnavailableError):
+        await sending.load(SimpleNamespace(queries=queries), partition)
+    assert partition.outbox.partial, "nothing was read"
 
 
 def test_an_entry_is_resurrected_when_two_scans_find_it_unknown():
@@ -117,22 +142,6 @@ def test_a_finding_is_believed_when_it_is_made_twice():
     assert not doubts.confirmed(1, ("i", 9, 6))
 
 
-def test_counters_render_as_prometheus_text():
-    """Counters add, gauges replace, labels are sorted and escaped."""
-    counters = Counters()
-    counters.inc("apply_total", answer="OK")
-    counters.inc("apply_total", 2, answer='"')
-    counters.set("partitions_owned", 4)
-    assert counters.total("apply_total") == 3
-    assert counters.render().splitlines() == [
-        "# TYPE wf_apply_total counter",
-        r'wf_apply_total{answer="\""} 2',
-        'wf_apply_total{answer="OK"} 1',
-        "# TYPE wf_partitions_owned gauge",
-        "wf_partitions_owned 4",
-    ]
-
-
 class Servers:
     """Redis and the log, as far as sweeps and leases ask them, on a clock that a test moves."""
 
@@ -140,10 +149,17 @@ class Servers:
         self.now = 100.0
         self.condemned: list[str] = []
         self.appended: list[object] = []
-        self.renewed: list[bool] = []
+        self.renewed: list[tuple[int | None, bool]] = []
         self.accepted: dict[str, bytes] = {}
         self.buried: list[bytes] = []
         self.written: list[object] = []
+        self.log_end = 3
+        self.refuses = False
+        self.stored = 5
+        self.condemns = True
+        self.found = Claims({}, {})
+        self.health = SimpleNamespace(failed=lambda _error: None)
+        self.fetched = 0
         self.incarnation = "i"
         self.namespace = "ns"
         self.lease_ms = 1000
@@ -166,24 +182,44 @@ class Servers:
         return dict.fromkeys(places, (0, "i"))
 
     async def end(self, _source):
-        return 3
+        return self.log_end
 
     async def claimed(self, _keys, _tokens):
         return set()
 
     async def condemn(self, _keys, _nonce, token, *_judgement, **_where):
         self.condemned.append(token)
-        return True
+        return self.condemns
 
-    async def renew(self, _keys, _nonce, _lease_ms, live):
-        self.renewed.append(live)
-        return 5
+    async def claims(self, partitions):
+        return [self.found] * len(partitions)
+
+    async def sleep(self, seconds):
+        self.now += seconds
+
+    async def renew(self, _keys, _nonce, _lease_ms, offset, *, live=False):
+        self.renewed.append((offset, live))
+        return self.stored
 
     async def append(self, target, records):
-        if isinstance(target, TopicPartition) and target.topic == "ns.events":
+        if not isinstance(target, TopicPartition):
+            self.appended += records
+            return []
+        if target.topic != "ns.events":
+            self.buried += records
+            return [0] * len(records)
+        if self.refuses:
             raise RecordTooLargeError("too large for this broker")
         self.appended += records
-        return [0] * len(records)
+        first, self.log_end = self.log_end, self.log_end + len(records)
+        return list(range(first, self.log_end))
+
+    async def waiting(self, _keys):
+        return list(self.accepted)
+
+    async def commands(self, _keys, fields):
+        self.fetched += len(fields)
+        return {field: self.accepted[field] for field in fields}
 
     async def apply(self, _keys, _nonce, _previous, _next, _batch, ops, **_moved):
         self.written += ops
@@ -211,17 +247,51 @@ async def test_a_command_that_the_log_refuses_is_buried():
     """A broker that takes smaller records than the API does not end the service, again and again."""
     servers, partition = Servers(), owned()
     field = "x/create"
-    waiting = {field: pack_command(1, [b"record"], "")}
-
-    async def accepted(_keys):
-        return waiting
-
-    servers.accepted = accepted
+    servers.accepted = {field: pack_command(1, [b"record"], "")}
+    servers.refuses = True
     await sweeps.accepted(servers, partition)
     servers.now += sweeps.ACCEPTED_SECONDS
     await sweeps.accepted(servers, partition)
-    assert len(servers.appended) == 1
+    assert len(servers.buried) == 1
     assert servers.written == [("HDEL", partition.keys.accepted, field)]
+
+
+async def test_a_command_is_not_given_up_while_the_partition_lags_behind():
+    """A try counts when its record was passed: however long the owner needs, what only waits for its turn is kept."""
+    servers, partition = Servers(), owned()
+    servers.accepted = {f"{i}/create": pack_command(1, [b"record"], "") for i in range(3)}
+    servers.log_end = 1000
+    for _ in range(3 * sweeps.ACCEPTED_TRIES):
+        await sweeps.accepted(servers, partition)
+        servers.now += sweeps.ACCEPTED_SECONDS
+    assert (servers.appended, servers.buried) == ([], [])
+    assert servers.fetched == 0, "the bytes of what is not due are not read"
+    partition.offset = 1000
+    await sweeps.accepted(servers, partition)
+    servers.now += sweeps.ACCEPTED_SECONDS
+    await sweeps.accepted(servers, partition)
+    assert len(servers.appended) == 3, "the copies were not passed yet"
+    for tries in range(2, sweeps.ACCEPTED_TRIES + 2):
+        partition.offset = servers.log_end
+        servers.now += sweeps.ACCEPTED_SECONDS
+        await sweeps.accepted(servers, partition)
+        assert len(servers.appended) == 3 * min(tries, sweeps.ACCEPTED_TRIES)
+    assert len(servers.buried) == 3
+
+
+async def test_commands_that_wait_are_read_a_few_at_a_time(monkeypatch):
+    """However many wait, one step reads and appends no more than `MOST`; the next step takes the others."""
+    monkeypatch.setattr(sweeps, "MOST", 2)
+    servers, partition = Servers(), owned()
+    servers.accepted = {f"{i}/create": pack_command(1, [b"record"], "") for i in range(5)}
+    servers.log_end = partition.offset
+    counts = []
+    for _ in range(5):
+        await sweeps.accepted(servers, partition)
+        counts.append(len(servers.appended))
+        servers.now += sweeps.ACCEPTED_SECONDS / 2
+        partition.offset = servers.log_end
+    assert counts == [0, 0, 2, 4, 6]
 
 
 async def test_a_lease_is_renewed_while_a_batch_is_folded():
@@ -230,10 +300,90 @@ async def test_a_lease_is_renewed_while_a_batch_is_folded():
     ownership = Ownership(servers, lambda _partition: None)
     async with asyncio.timeout(2), partition.lock:
         await ownership._renew(partition)
-    assert servers.renewed == [False]
+    assert servers.renewed == [(None, False)]
     assert not partition.closed
     await ownership._renew(partition)
-    assert servers.renewed == [False, True]
+    assert servers.renewed == [(None, False), (5, True)]
+
+
+async def test_nothing_is_sent_before_the_partition_is_live():
+    """What Redis holds after a roll-back may be older than the log: first everything that was there is folded."""
+    servers, partition = Servers(), owned()
+    partition.live, partition.catch_up = False, 6
+    partition.outbox.add([entry("x/a/1", 1)])
+    sender = sending.Sender(SimpleNamespace(task_partitions=1, incarnation="i"))
+    assert not await sending.flush(servers, sender, partition)
+    assert len(partition.outbox) == 1
+    await go_live(servers, partition)
+    assert (servers.renewed, partition.live) == ([], False)
+    partition.offset = 5 + 1
+    servers.stored = 6
+    await go_live(servers, partition)
+    assert (servers.renewed, partition.live) == ([(6, True)], True)
+
+
+async def test_a_roll_back_makes_nothing_live():
+    """The offset that Redis stores is not the owner's: it lets go, and remembers nothing."""
+    servers, partition = Servers(), owned()
+    partition.live, servers.stored = False, 4
+    with pytest.raises(PartitionLostError, match="Redis rolled back: it stores offset 4, not 5"):
+        await go_live(servers, partition)
+    assert not partition.live
+
+
+@pytest.mark.parametrize("condemned", [True, False])
+async def test_an_attempt_is_lost_when_its_claim_was_taken_away_and_not_before(condemned):
+    """A heartbeat between the judgement and the sentence saves the attempt: no record is appended."""
+    servers, partition = Servers(), owned()
+    servers.condemns = condemned
+    token = "01jz0000000000000000000000" + "00/n/1"
+    servers.found = Claims({token: "w"}, {"w": "7"})
+    for _ in range(6):
+        await sweeps.dead(servers, partition, await sweeps.look(servers, [partition]))
+        servers.now += 1.0
+    assert servers.condemned[:1] == [token]
+    assert bool(servers.appended) is condemned
+
+
+async def test_an_apply_whose_reply_was_lost_is_repeated_under_its_name():
+    """The batch id tells the repetition: `DUP` is success, and the offset moves once."""
+    servers, partition = Servers(), owned()
+    names: list[str] = []
+
+    async def apply(_keys, _nonce, _previous, _next, batch, _ops, **_moved):
+        names.append(batch)
+        if len(names) == 1:
+            raise ConnectionError("the reply was lost")
+        return "DUP"
+
+    servers.apply = apply
+    await checkpoint.apply(servers, partition, 9, [], "digest")
+    assert (names[0] == names[1], partition.offset, partition.last) == (True, 9, "digest")
+
+
+@pytest.mark.parametrize("answer", ["FENCED", "BEHIND"])
+async def test_an_apply_that_is_refused_lets_the_partition_go(answer):
+    """Another owner, or a roll-back: what is in memory is worth nothing any more."""
+    servers, partition = Servers(), owned()
+
+    async def apply(*_arguments, **_moved):
+        return answer
+
+    servers.apply = apply
+    with pytest.raises(PartitionLostError, match=answer):
+        await checkpoint.apply(servers, partition, 9, [], "digest")
+    assert partition.offset == 5
+
+
+async def test_workers_that_are_gone_are_taken_off_the_heartbeats():
+    """Ids of workers are new per process: those that were silent for long and hold nothing would pile up."""
+    servers, partition = Servers(), owned()
+    servers.found = Claims({"x/a/1": "holds"}, {"holds": "1", "beats": "1", "gone": "1"})
+    partition.watch.observe(servers.found.beats, [], 0.0, 0.0, gap=1.0)
+    servers.now = sweeps.PRUNE_SECONDS + 1
+    partition.watch.beats["beats"] = ("2", servers.now)
+    await sweeps.prune(servers, partition)
+    assert servers.written == [("HDEL", partition.keys.heartbeats, "gone")]
 
 
 async def test_a_step_is_tried_again_soon():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
+from wf_core.catalogue import Catalogue
 from wf_core.states import AttemptStatus
 from wf_core.tasks import Executor
 from wf_core.wire import Failure, TaskMessage
@@ -42,6 +43,38 @@ class Ended:
     output: bytes | None = None
     error: Failure | None = None
     reason: str = ""
+    detail: str = ""
+
+
+class AttemptRunner(Protocol):
+    """What runs attempts: the supervisor's children. It tells by callbacks how each one ended, and of free slots."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What can run here."""
+
+    @property
+    def slots(self) -> int:
+        """How many attempts run at once."""
+
+    @property
+    def free(self) -> int:
+        """Slots that nothing holds."""
+
+    def running(self) -> list[str]:
+        """Tokens whose end was not reported yet."""
+
+    def run(self, token: str, message: TaskMessage) -> None:
+        """Begins an attempt; the caller saw a free slot."""
+
+    def cancel(self, token: str) -> bool:
+        """Ends an attempt that is not wanted any more; nothing is reported. False when it does not run here."""
+
+    async def idle(self) -> None:
+        """Returns when every attempt was reported."""
+
+    def hand_back(self) -> None:
+        """Ends what still runs; each attempt is reported as lost to the drain."""
 
 
 def outcome_of(done: Done) -> Ended:
@@ -51,8 +84,8 @@ def outcome_of(done: Done) -> Ended:
     return Ended(AttemptStatus.COMPLETED, output=done.output)
 
 
-def ended_early(attempt: Attempt) -> Ended:
-    """How an attempt ended that did not come to its own end: it was made to, or lost its child."""
+def ended_early(attempt: Attempt, detail: str = "") -> Ended:
+    """How an attempt ended that did not come to its own end: it was made to, or lost its child (`detail`: how)."""
     match attempt.ending:
         case "timeout":
             return Ended(AttemptStatus.TIMED_OUT, error=timed_out(attempt.timeout_ms or 0))
@@ -64,4 +97,4 @@ def ended_early(attempt: Attempt) -> Ended:
         case "drain":
             return Ended(AttemptStatus.LOST, reason="drain")
         case _:
-            return Ended(AttemptStatus.LOST, reason="dead")
+            return Ended(AttemptStatus.LOST, reason="crash", detail=detail)

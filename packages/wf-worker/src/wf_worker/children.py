@@ -90,6 +90,18 @@ class Child(asyncio.Protocol):
         """Its exit code (negative: the signal that ended it), once it is dead."""
         return await self._process.wait() if self._process is not None else 0
 
+    @property
+    def epitaph(self) -> str:
+        """How its process ended, for people; "" while that is not known."""
+        code = self._process.returncode if self._process is not None else None
+        if code is None:
+            return ""
+        if code >= 0:
+            return f"its process ended with exit code {code}"
+        with contextlib.suppress(ValueError):
+            return f"its process was ended by signal {-code} ({signal.Signals(-code).name})"
+        return f"its process was ended by signal {-code}"
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport. Called by the loop."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import signal
 from collections.abc import Callable, Coroutine
@@ -28,14 +29,15 @@ GRACE_SECONDS = 6.0
 """How long a cancelled or timed out attempt may take to end by itself; `shell.run` gives its command 5 s."""
 _WARM_PROCESSES = 4
 _SPAWN_PAUSE = 0.5
+_BURIAL_SECONDS = 0.1
+"""How long the news of a lost attempt may wait for the exit code of its process."""
 
 
 @dataclass(slots=True)
 class Executors:
     """Starts, times and ends attempts.
 
-    `on_end` hears once how each attempt ended, `on_free` that a slot came free, `on_catalogue` that there is another
-    catalogue; `now_ms` tells Redis' time.
+    `on_end` hears once how each attempt ended, `on_free` that a slot came free; `now_ms` tells Redis' time.
     """
 
     configure: Configure
@@ -64,9 +66,14 @@ class Executors:
         return self.runners.catalogue
 
     @property
+    def slots(self) -> int:
+        """How many attempts run at once."""
+        return self.configure.slots
+
+    @property
     def free(self) -> int:
         """Slots that nothing holds."""
-        return self.configure.slots - len(self._attempts)
+        return self.slots - len(self._attempts)
 
     def running(self) -> list[str]:
         """Tokens whose end was not reported yet."""
@@ -163,16 +170,18 @@ class Executors:
         return await self._spawn("runner", on_frame, _with_skip(self.configure, skip))
 
     def _gone(self, child: Child) -> None:
-        self._background(self._bury(child))
         if child in self._idle:
             self._idle.remove(child)
-        lost = [attempt for attempt in self._attempts.values() if attempt.child is child]
-        for attempt in lost:
-            self._conclude(attempt)
         if child.kind == "runner":
             self.runners.lost(child)
+        self._background(self._bury(child))
 
     async def _bury(self, child: Child) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_BURIAL_SECONDS):
+                await child.wait()
+        for attempt in [attempt for attempt in self._attempts.values() if attempt.child is child]:
+            self._conclude(attempt, child.epitaph)
         code = await child.wait()
         self._children.discard(child)
         if not child.retired:
@@ -219,7 +228,7 @@ class Executors:
         except Exception as error:  # noqa: BLE001 - as for want of threads; the attempt must not wait for ever
             log.error("no process can be started", error=f"{type(error).__name__}: {error}")
             await asyncio.sleep(_SPAWN_PAUSE)
-            self._conclude(attempt)
+            self._conclude(attempt, f"no process could be started for it: {type(error).__name__}: {error}")
             return
         if attempt.id in self._attempts:
             self._send_process(attempt, child)
@@ -249,7 +258,7 @@ class Executors:
             )
         )
         if child.gone:  # between its start and now
-            self._conclude(attempt)
+            self._conclude(attempt, child.epitaph)
 
     def _started(self, frame: Started) -> None:
         attempt = self._attempts.get(frame.id)
@@ -303,9 +312,9 @@ class Executors:
         else:
             self._retire(child)
 
-    def _conclude(self, attempt: Attempt) -> None:
-        """Ends an attempt whose child is gone, or never came."""
-        self._end(attempt, ended_early(attempt))
+    def _conclude(self, attempt: Attempt, detail: str = "") -> None:
+        """Ends an attempt whose child is gone, or never came; `detail` says how."""
+        self._end(attempt, ended_early(attempt, detail))
         self._free(attempt)
 
     def _end(self, attempt: Attempt, ended: Ended) -> None:
@@ -323,7 +332,7 @@ class Executors:
 
     def _release(self, child: Child) -> None:
         """A process child has nothing to do: keep it warm, or end it."""
-        if child.retired or child.gone or len(self._idle) >= min(_WARM_PROCESSES, self.configure.slots):
+        if child.retired or child.gone or len(self._idle) >= min(_WARM_PROCESSES, self.slots):
             child.retired = True
             child.kill()
         else:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import time
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 import structlog
@@ -18,18 +17,36 @@ from wf_core.store.client import redis_errors
 from wf_core.store.clock import Clock
 from wf_core.store.keys import InstallationKeys, PartitionKeys
 from wf_core.store.scripts import Scripts
-from wf_worker.executors import Executors
+from wf_worker.attempts import AttemptRunner
 from wf_worker.registration import Registration
 from wf_worker.reports import Reports
 
 log = structlog.get_logger(__name__)
 
+_SOON = 0.1
+"""Seconds between two heartbeats while Redis is away, and until every worker has beaten after that."""
+_LEAST_PAUSE = 0.05
 _AT_ONCE = 16
 """Partitions that are beaten at the same time: each takes a connection."""
 
 
 class Heartbeat:
-    """Beats for every event partition in which this worker holds a token, and keeps its registration fresh."""
+    """Beats for every event partition in which this worker holds a token, and keeps its registration fresh.
+
+    It also says when claims may be trusted after an outage of Redis. The connection may have blinked: then the server
+    still answers to the same name (its run id), remembers everything that it acknowledged, and claiming goes on with
+    the first heartbeat that gets through. Another name means a restart or a fail-over: claims of the last second may be
+    forgotten, and a message that is read again would run beside an attempt that still runs. So
+
+    1. nothing is committed, and each lane is read again from the offset that Redis now stores (`on_restart`);
+    2. this worker beats, by which its own claims are asserted again, and only then publishes the server's name;
+    3. nothing is claimed before every other worker that was alive when Redis was last heard has published this name.
+       One that left or died meanwhile never will: after a death time (2.5 s) nobody is waited for any longer, as then
+       its attempts are given up anyway. At least one heartbeat's time passes, for a worker that had only just started
+       and whose entry is forgotten as well.
+
+    A worker that starts waits in the same way for those that it finds registered.
+    """
 
     def __init__(  # noqa: PLR0913 - the parts that it connects
         self,
@@ -38,9 +55,10 @@ class Heartbeat:
         settings: Settings,
         clock: Clock,
         registration: Registration,
-        executors: Executors,
+        executors: AttemptRunner,
         reports: Reports,
         counters: Counters,
+        on_restart: Callable[[], Awaitable[None]],
     ) -> None:
         self._redis = redis
         self._scripts = scripts
@@ -50,26 +68,41 @@ class Heartbeat:
         self._executors = executors
         self._reports = reports
         self._counters = counters
+        self._on_restart = on_restart
         self._heard = float("-inf")
-        self._quiet_until = 0.0
+        self._server = ""
+        self._quiet: tuple[float, float] | None = None
+        """After an outage: until when at least, and at most, nothing is claimed."""
         self._failing = False
+        self._doubts = self._settled = 0
+        """Reasons to doubt that Redis is the one from which was read, and those that a heartbeat has settled since."""
+        self._wanted = asyncio.Event()
         self._limit = asyncio.Semaphore(_AT_ONCE)
 
     def may_claim(self) -> bool:
-        """Whether Redis answered a beat within the death time, and long enough after an outage.
+        """Whether Redis answered a beat within the death time, and knows every worker's claims."""
+        silent = asyncio.get_running_loop().time() - self._heard
+        return self._quiet is None and self.may_commit() and silent < self._settings.death_seconds
 
-        After an outage other workers' claims may have been forgotten: they beat first.
-        """
-        now = time.monotonic()
-        return now >= self._quiet_until and now - self._heard < self._settings.death_seconds
+    def may_commit(self) -> bool:
+        """Whether Redis is known to be the one from which was read."""
+        return self._settled == self._doubts
+
+    def doubt(self) -> None:
+        """Redis did not answer another part of this worker: nothing is claimed or committed before it is heard."""
+        self._doubts += 1
+        self._wanted.set()
 
     async def run(self) -> None:
         """Beats for ever."""
+        loop = asyncio.get_running_loop()
         while True:
-            began = time.monotonic()
+            began = loop.time()
+            self._wanted.clear()
             try:
                 await self.beat()
             except Exception as error:
+                self._doubts += 1
                 if not self._failing:
                     known = isinstance(error, redis_errors)
                     log.error(
@@ -77,23 +110,47 @@ class Heartbeat:
                     )
                 self._failing = True
                 self._counters.inc("worker_heartbeats_failed_total")
-            await asyncio.sleep(max(0.05, self._settings.heartbeat_seconds - (time.monotonic() - began)))
+            hurry = self._failing or self._quiet is not None
+            pause = (_SOON if hurry else self._settings.heartbeat_seconds) - (loop.time() - began)
+            await asyncio.sleep(_LEAST_PAUSE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause - _LEAST_PAUSE):
+                    await self._wanted.wait()
 
     async def beat(self) -> None:
         """One heartbeat. Raises one of `redis_errors` when some part of it did not get through."""
-        asked = time.monotonic()
+        asked, doubts = asyncio.get_running_loop().time(), self._doubts
         await self._clock.sync(self._redis)
-        restarted = await self._registration.publish()
+        await self._registration.publish()
+        if self._registration.server != self._server:
+            await self._start_over()
         held, sent = self._held(), self._reports.sent()
-        beats = (self._beat(p, held.get(p, []), sent.get(p, [])) for p in held.keys() | sent.keys())
+        beats = (self._beat(p, held.get(p, []), sent.get(p, [])) for p in sorted(held.keys() | sent.keys()))
         resend = await asyncio.gather(*beats)
         self._reports.again(token for tokens in resend for token in tokens)
-        answered = time.monotonic()
-        if self._failing or restarted or self._settings.death_seconds < answered - self._heard < math.inf:
-            log.warning("Redis is back; nothing is claimed for a while", seconds=self._settings.death_seconds)
-            self._quiet_until = answered + self._settings.death_seconds
+        await self._registration.assert_all()
+        if self._quiet is not None:
+            await self._wait_for_others(*self._quiet)
         self._failing = False
-        self._heard = asked
+        self._heard, self._settled = asked, doubts
+
+    async def _start_over(self) -> None:
+        """Redis is another one than before, so it may have forgotten something."""
+        server, now = self._registration.server, asyncio.get_running_loop().time()
+        least = self._settings.heartbeat_seconds if self._server else 0.0
+        self._quiet = now + least, now + self._settings.death_seconds
+        self._settled = -1
+        if self._server:
+            log.warning("Redis restarted; nothing is claimed until all workers have beaten", was=self._server)
+            await self._on_restart()
+        self._server = server
+
+    async def _wait_for_others(self, least: float, most: float) -> None:
+        missing, now = await self._registration.missing(), asyncio.get_running_loop().time()
+        if now >= most or (now >= least and not missing):
+            self._quiet = None
+            if missing:
+                log.warning("some workers have not beaten since Redis restarted; claims go on", missing=missing)
 
     def _held(self) -> dict[int, list[str]]:
         """Tokens by event partition that run, or whose result the log has not acknowledged."""
@@ -132,4 +189,4 @@ async def hear_cancels(redis: Redis, keys: InstallationKeys, cancelled: Callable
                         cancelled(cast("bytes", message["data"]).decode())
         except redis_errors as error:
             log.debug("cancels are not heard for a moment", error=str(error))
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.2)

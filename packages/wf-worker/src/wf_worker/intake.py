@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -12,6 +11,7 @@ import structlog
 
 from wf_core import wire
 from wf_core.broker.protocol import Batch, Log, LogReader, LogUnavailableError, OffsetOutOfRangeError
+from wf_core.failpoints import fail_point
 from wf_core.metrics import Counters
 from wf_core.settings import Settings
 from wf_core.store.client import redis_errors
@@ -22,10 +22,12 @@ from wf_worker.dead_letters import DeadLetters
 from wf_worker.lanes import LATER_SECONDS, Lane, Lanes, Waiting
 from wf_worker.leases import Leases
 
+_AWAY: tuple[type[Exception], ...] = (LogUnavailableError, *redis_errors)
+
 log = structlog.get_logger(__name__)
 
 _READ_SECONDS = 0.2
-_PAUSE = 0.2
+_PAUSE = 0.1
 _LEAST_WAITING = 64
 _MOST_SEEN = 50_000
 """Tokens that this worker remembers having taken."""
@@ -34,8 +36,9 @@ _MOST_SEEN = 50_000
 class Intake:
     """The way of a message from the log to a slot.
 
-    `free` tells the free slots, `may_claim` whether Redis can be trusted to know the claims, `start(token, message)`
-    begins an attempt.
+    `free` tells the free slots, `start(token, message)` begins an attempt. `may_claim` tells whether Redis can be
+    trusted to know the claims, `may_commit` whether it is known to be the one that was read from; `doubt` is told when
+    it did not answer.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that it connects
@@ -50,6 +53,8 @@ class Intake:
         counters: Counters,
         free: Callable[[], int],
         may_claim: Callable[[], bool],
+        may_commit: Callable[[], bool],
+        doubt: Callable[[], None],
         start: Callable[[str, TaskMessage], None],
     ) -> None:
         self._log = broker
@@ -62,6 +67,8 @@ class Intake:
         self._counters = counters
         self._free = free
         self._may_claim = may_claim
+        self._may_commit = may_commit
+        self._doubt = doubt
         self._start = start
         self._lease_ms = round(settings.lease_seconds * 1000)
         self._most_waiting = max(_LEAST_WAITING, 4 * settings.worker_slots)
@@ -104,6 +111,7 @@ class Intake:
             self._lanes.changed = False
             reader.assign(self._lanes.positions())
         for batch in await reader.read(_READ_SECONDS, max(1, self._settings.worker_slots)):
+            fail_point("worker.read")
             if (lane := self._lanes.lane_of(batch)) is not None:
                 await self._take_in(lane, batch)
 
@@ -112,6 +120,9 @@ class Intake:
         for offset, record in enumerate(batch.records, batch.offset):
             try:
                 found[offset] = Waiting.of(offset, wire.decode_task(record))
+            except wire.NewerRecordError as error:  # unclaimed, it becomes an orphan, and a newer worker may get it
+                log.error("message of a newer release passed by; upgrade this worker", offset=offset, error=str(error))
+                self._counters.inc("newer_messages_total")
             except (msgspec.MsgspecError, ValueError) as error:
                 await self._dead_letters.bury(batch.source, offset, record, str(error))
         if lane.next_read != batch.offset:  # rewound while something was buried
@@ -122,20 +133,29 @@ class Intake:
         self._committable.set()
 
     async def _out_of_range(self, error: OffsetOutOfRangeError) -> None:
-        """The log lost what we were to read: another log, or reading goes on at its end and sweeps find the orphans."""
+        """The log lost what we were to read.
+
+        It is another log, or Redis rolled back and the log with it; else reading goes on at the nearest record to what
+        was committed, and sweeps find the orphans.
+        """
         self._lanes.changed = True
+        lane = self._lanes.get(error.source)
+        if lane is None:
+            return
+        position = lane.next_read
         try:
-            if await self._leases.look():
+            if await self._leases.look() or not await self._leases.renew(lane):
                 return
-            end = await self._log.end(error.source)
-        except LogUnavailableError:
+            begin, end = await self._log.begin(error.source), await self._log.end(error.source)
+        except _AWAY:
+            self._doubt()
             await asyncio.sleep(_PAUSE)
             return
-        for lane in self._lanes:
-            if lane.source == error.source:
-                log.error("a task partition lost messages; reading goes on at its end", error=str(error), end=end)
-                self._lanes.skip(lane, end)
-                self._committable.set()  # sweeps find what was lost only behind the committed offset
+        if lane.next_read == position:
+            onward = min(max(lane.committed, begin), end)
+            log.error("a task partition lost messages; reading goes on", error=str(error), offset=onward)
+            self._lanes.skip(lane, onward)
+            self._committable.set()  # sweeps find what was lost only behind the committed offset
 
     # --- claim
 
@@ -161,7 +181,7 @@ class Intake:
         free = self._free()
         if free <= 0 or not self._open or not self._may_claim():
             return []
-        return self._lanes.pick(free, time.monotonic())
+        return self._lanes.pick(free, asyncio.get_running_loop().time())
 
     async def _claim(self, picked: Sequence[tuple[Lane, Waiting]]) -> None:
         by_partition: dict[int, list[tuple[Lane, Waiting]]] = {}
@@ -173,10 +193,11 @@ class Intake:
 
     async def _claim_in(self, partition: int, picked: Sequence[tuple[Lane, Waiting]]) -> None:
         answers = await self._answers(partition, [waiting.token for _, waiting in picked])
+        fail_point("worker.claimed")
         for (lane, waiting), answer in zip(picked, answers, strict=True):
             self._counters.inc("worker_claims_total", answer=answer)
             if answer == "LATER":
-                self._lanes.later(partition, time.monotonic())
+                self._lanes.later(partition, asyncio.get_running_loop().time())
                 continue
             if lane.waiting.get(waiting.offset) is waiting:
                 del lane.waiting[waiting.offset]
@@ -193,7 +214,7 @@ class Intake:
                 return await self._scripts.claim(keys, self._worker_id, tokens, seen)
             except redis_errors as error:
                 log.warning("claims get no answer", partition=partition, error=str(error))
-            await asyncio.sleep(_PAUSE)
+            self._doubt()
             while not self._may_claim():  # noqa: ASYNC110 - time alone makes it true
                 await asyncio.sleep(_PAUSE)
 
@@ -209,23 +230,25 @@ class Intake:
         while True:
             await self._committable.wait()
             self._committable.clear()
-            behind = [lane for lane in self._lanes if lane.position > lane.committed]
+            while not self._may_commit():  # noqa: ASYNC110 - time alone makes it true
+                await asyncio.sleep(_PAUSE)
             try:
-                await asyncio.gather(*map(self._commit, behind))
+                await self.commit_all()
             except redis_errors as error:
                 log.warning("offsets wait for Redis", error=str(error))
-                await asyncio.sleep(_PAUSE)
+                self._doubt()
                 self._committable.set()
 
     async def commit_all(self) -> None:
-        """Commits what can be, once, before the lanes are given back. Raises one of `redis_errors`."""
+        """Commits what can be, once. Raises one of `redis_errors`."""
         await asyncio.gather(*(self._commit(lane) for lane in self._lanes if lane.position > lane.committed))
 
     async def _commit(self, lane: Lane) -> None:
-        position = lane.position
-        if await self._scripts.task_commit(lane.key, self._worker_id, position, self._lease_ms):
+        known, position = lane.committed, lane.position
+        if await self._scripts.task_commit(lane.key, self._worker_id, position, self._lease_ms, known=known):
+            fail_point("worker.committed")
             lane.committed = max(lane.committed, position)
-        else:
+        else:  # another one's, or Redis forgot what was committed: it is leased again, from where it stands
             self._lanes.drop(lane.source)
             self._leases.wake()
             self._readable.set()

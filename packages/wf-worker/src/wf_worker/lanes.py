@@ -70,6 +70,10 @@ class Lanes:
     def __contains__(self, source: TopicPartition) -> bool:
         return source in self._lanes
 
+    def get(self, source: TopicPartition) -> Lane | None:
+        """The lane of a task partition, if it is ours."""
+        return self._lanes.get(source)
+
     def of(self, queue: str) -> list[Lane]:
         """The lanes of one queue."""
         return [lane for lane in self._lanes.values() if lane.queue == queue]
@@ -95,7 +99,7 @@ class Lanes:
         self.changed = True
 
     def skip(self, lane: Lane, offset: int) -> None:
-        """Reads a lane on from `offset`, since the log does not hold what lies before it; the commit follows."""
+        """Reads a lane on from `offset`, since the log does not hold what it should; the commit follows."""
         committed = lane.committed
         self.rewind(lane, offset)
         lane.committed = committed

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -66,7 +65,7 @@ class Leases:
         self._tick = min(_TICK, settings.lease_seconds / 4)
         self._wanted = asyncio.Event()
         self._full_since: float | None = None
-        self._looked_at = time.monotonic()
+        self._looked_at = asyncio.get_running_loop().time()
         self._away = False
 
     async def run(self) -> None:
@@ -96,7 +95,7 @@ class Leases:
 
     async def look(self) -> bool:
         """Reads the log's incarnation again; True when it is another one, so that every lane begins anew."""
-        self._looked_at = time.monotonic()
+        self._looked_at = asyncio.get_running_loop().time()
         found = await read_incarnation(self._log, self._settings)
         if found == self.incarnation:
             return False
@@ -112,12 +111,19 @@ class Leases:
         """Gives every lane back."""
         await self._release(list(self._lanes))
 
+    async def start_over(self) -> None:
+        """Redis may have forgotten offsets, and messages with it: each lane is read again from where it now stands."""
+        for lane in self._lanes:  # at once: what was read must not be committed
+            self._lanes.rewind(lane, lane.committed)
+        await _each(list(self._lanes), self.renew)
+        self._on_lanes()
+
     async def _step(self) -> None:
-        if time.monotonic() - self._looked_at > _LOOK_SECONDS:
+        if asyncio.get_running_loop().time() - self._looked_at > _LOOK_SECONDS:
             await self.look()
             await self._trim()
-        peers = await self._registration.peers(round(self._settings.death_seconds * 1000))
-        await _each(list(self._lanes), self._renew)
+        peers = await self._registration.peers()
+        await _each(list(self._lanes), self.renew)
         for queue in self._queues:
             await self._balance(queue, [peer for peer in peers if queue in peer.queues])
 
@@ -134,7 +140,7 @@ class Leases:
 
     def _is_full(self) -> bool:
         """Whether there was no free slot for a heartbeat's time: shorter than that, changing hands costs more."""
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         if self._free() > 0:
             self._full_since = None
         elif self._full_since is None:
@@ -143,11 +149,12 @@ class Leases:
 
     async def _take(self, queue: str, wanted: int) -> None:
         topic = topics.tasks(self._settings.namespace, queue)
-        absent = [n for n in range(self._partitions) if TopicPartition(topic, n) not in self._lanes]
+        sources = [TopicPartition(topic, n) for n in range(self._partitions)]
+        absent = [source for source in sources if source not in self._lanes]
         random.shuffle(absent)
         while absent and wanted > 0:
             some, absent = absent[:wanted], absent[wanted:]
-            taken = await _each([TopicPartition(topic, n) for n in some], lambda source: self._lease(queue, source))
+            taken = await _each(some, lambda source: self._lease(queue, source))
             wanted -= sum(taken)
 
     async def _lease(self, queue: str, source: TopicPartition) -> bool:
@@ -159,7 +166,8 @@ class Leases:
         self._on_lanes()
         return True
 
-    async def _renew(self, lane: Lane) -> bool:
+    async def renew(self, lane: Lane) -> bool:
+        """Holds on to a lane; goes back in it when Redis stores a lower offset than it did. False when it is lost."""
         known = lane.committed  # as of now: a commit may overtake the answer
         offset = await self._ask(lane.key)
         if offset is None:

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from wf_core.store.clock import Clock
 from wf_core.store.keys import InstallationKeys
-from wf_worker.executors import Executors
+from wf_worker.attempts import AttemptRunner
 
 EXPIRE_SECONDS = 15
 """Without a heartbeat a worker's entry is gone after this long."""
@@ -29,6 +29,8 @@ class Peer(msgspec.Struct, frozen=True):
     id: str
     queues: list[str] = []
     free: int = 0
+    redis: str = ""
+    """`Registration.server` in which it last beat for everything that it holds."""
 
 
 _peer = msgspec.json.Decoder(Peer)
@@ -50,51 +52,90 @@ class Registration:
         clock: Clock,
         worker_id: str,
         queues: Sequence[str],
-        executors: Executors,
+        executors: AttemptRunner,
+        silent_ms: int,
     ) -> None:
         self.worker_id = worker_id
+        self.server = ""
+        """Which Redis answered last: a restart or a fail-over gives another name."""
         self._redis = redis
         self._keys = keys
         self._clock = clock
         self._queues = list(queues)
         self._executors = executors
+        self._silent_ms = silent_ms
         self._catalogue = ""
-        self._server = ""
-        self._started_at = clock.now_ms()
+        self._asserted = ""
+        self._started_at = self._published_at = clock.now_ms()
+        self._heard: set[str] = set()
+        self._awaited: set[str] = set()
         self.leaving = False
         """Takes no new messages, so others must not leave it a share of them."""
 
-    async def publish(self) -> bool:
-        """Renews the entry; True when Redis is another process than last time, so it may have forgotten something."""
+    async def publish(self) -> None:
+        """Renews the entry, and learns which Redis it is that answers."""
+        server = await self._ask_server()
+        if server != self.server:  # who was alive until then is read before newer entries hide it
+            found = await self._ids(self._published_at - self._silent_ms)
+            self._awaited = {*self._awaited, *self._heard, *found} - {self.worker_id}
+            self.server = server
+        await self._put()
+
+    async def assert_all(self) -> None:
+        """Every partition in which this worker holds something was beaten since `server` answered: the others may know.
+
+        Call it before anything else is claimed.
+        """
+        if self._asserted != self.server:
+            self._asserted = self.server
+            await self._put()
+
+    async def missing(self) -> list[str]:
+        """Workers that were alive before `server` answered first and have not beaten there for all that they hold."""
+        if self._awaited:
+            entries = await self._entries(sorted(self._awaited))
+            self._awaited -= {peer.id for peer in entries if peer.redis == self.server}
+        return sorted(self._awaited)
+
+    async def _put(self) -> None:
+        now = self._clock.now_ms()
         catalogue = self._executors.catalogue
         name = catalogue.hash
         pipe = self._redis.pipeline(transaction=False)
         pipe.set(self._keys.worker(self.worker_id), self._entry(name), ex=EXPIRE_SECONDS)
-        pipe.zadd(self._keys.workers, {self.worker_id: self._clock.now_ms()})
-        pipe.zremrangebyscore(self._keys.workers, 0, self._clock.now_ms() - _FORGET_MS)
+        pipe.zadd(self._keys.workers, {self.worker_id: now})
+        pipe.zremrangebyscore(self._keys.workers, 0, now - _FORGET_MS)
         pipe.hexists(self._keys.catalogues, name)
-        pipe.info("server")
-        *_, known, server = await pipe.execute()
+        *_, known = await pipe.execute()
         if not known:
             await cast("Any", self._redis.hset(self._keys.catalogues, name, catalogue.encode()))
         if self._catalogue not in ("", name):  # another worker that has the old one publishes it again
             await cast("Any", self._redis.hdel(self._keys.catalogues, self._catalogue))
         self._catalogue = name
-        restarted = self._server not in ("", server["run_id"])
-        self._server = server["run_id"]
-        return restarted
+        self._published_at = now
 
-    async def peers(self, silent_ms: int) -> list[Peer]:
+    async def peers(self) -> list[Peer]:
         """The workers that were heard within `silent_ms`.
 
         An entry outlives its worker by far, and a share that is left to the dead is read by nobody.
         """
-        since = self._clock.now_ms() - silent_ms
+        found = await self._entries(await self._ids(self._clock.now_ms() - self._silent_ms))
+        self._heard = {peer.id for peer in found}
+        return found
+
+    async def _ids(self, since: int) -> list[str]:
         ids = await cast("Any", self._redis.zrangebyscore(self._keys.workers, since, "+inf"))
-        if not ids:
-            return []
-        entries = await self._redis.mget([self._keys.worker(worker_id.decode()) for worker_id in ids])
+        return [worker_id.decode() for worker_id in ids]
+
+    async def _entries(self, ids: Sequence[str]) -> list[Peer]:
+        pipe = self._redis.pipeline(transaction=False)  # the keys lie on several nodes of a cluster
+        for worker_id in ids:
+            pipe.get(self._keys.worker(worker_id))
+        entries = await pipe.execute() if ids else []
         return [_peer.decode(entry) for entry in entries if entry]
+
+    async def _ask_server(self) -> str:
+        return str((await cast("Any", self._redis.info("server")))["run_id"])
 
     async def leave(self) -> None:
         """Takes the entry away."""
@@ -110,9 +151,10 @@ class Registration:
                 "host": platform.node(),
                 "pid": os.getpid(),
                 "queues": self._queues,
-                "slots": self._executors.configure.slots,
+                "slots": self._executors.slots,
                 "free": 0 if self.leaving else self._executors.free,
                 "catalogue": catalogue,
+                "redis": self._asserted,
                 "version": metadata.version("wf-worker"),
                 "started_at": self._started_at,
             }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,6 +13,7 @@ import structlog
 from wf_core import wire
 from wf_core.broker import topics
 from wf_core.broker.protocol import Log, LogUnavailableError, RecordTooLargeError, TopicPartition
+from wf_core.failpoints import fail_point
 from wf_core.ids import partition_of
 from wf_core.metrics import Counters
 from wf_core.states import AttemptStatus
@@ -43,7 +43,7 @@ class Report:
     """Where its newest copy lies; None while none was acknowledged."""
     incarnation: str = ""
     sent_at: float = 0.0
-    """Monotonic seconds of the newest acknowledgement."""
+    """When the newest copy was acknowledged, on the loop's clock."""
     copies: int = 0
 
     @property
@@ -76,6 +76,10 @@ class Reports:
             report = self._held[token] = Report(token, partition_of(execution), wire.encode(record))
             self._send(report)
 
+    def holds(self, token: str) -> bool:
+        """Whether the attempt ended here and the fold is not known to have taken its result."""
+        return token in self._held
+
     def unsent(self) -> dict[int, list[str]]:
         """Tokens by event partition of which no copy was acknowledged yet."""
         return _by_partition((r, r.token) for r in self._held.values() if r.offset is None)
@@ -92,10 +96,10 @@ class Reports:
 
     def again(self, passed: Iterable[str]) -> None:
         """Appends again what waits too long; `passed` are tokens whose result the fold went past."""
-        now = time.monotonic()
-        due = {token for token in passed if (r := self._held.get(token)) and r.sent_at + _PASSED_SECONDS < now}
-        due.update(r.token for r in self._held.values() if r.offset is not None and r.due_at < now)
-        for token in due:
+        now = asyncio.get_running_loop().time()
+        due = [token for token in passed if (r := self._held.get(token)) and r.sent_at + _PASSED_SECONDS < now]
+        due += [r.token for r in self._held.values() if r.offset is not None and r.due_at < now]
+        for token in dict.fromkeys(due):
             report = self._held[token]
             if report not in self._pending.get(report.partition, ()):
                 self._counters.inc("worker_results_resent_total")
@@ -157,9 +161,11 @@ class Reports:
         return waiting[:_GROUP]
 
     async def _append(self, partition: int, group: list[Report]) -> None:
+        fail_point("worker.ended")
         incarnation = self._incarnation()  # noted before the append: a later one would hide that the log was lost
         offsets = await self._log.append(TopicPartition(self._topic, partition), [r.record for r in group])
-        now = time.monotonic()
+        fail_point("worker.reported")
+        now = asyncio.get_running_loop().time()
         for report, offset in zip(group, offsets, strict=True):
             report.offset, report.incarnation, report.sent_at = offset, incarnation, now
             report.copies += 1

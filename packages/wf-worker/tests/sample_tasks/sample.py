@@ -92,6 +92,20 @@ async def leave() -> None:
     sys.exit(3)
 
 
+@task("t.die", executor="process")
+def die(code: int) -> None:
+    """Ends its process."""
+    os._exit(code)
+
+
+@task("t.long.note")
+async def long_note(file: str, seconds: float) -> None:
+    """Appends a line to a file, one for each time it ran, and sleeps on."""
+    with Path(file).open("a") as out:
+        out.write("ran\n")
+    await asyncio.sleep(seconds)
+
+
 @task("t.sleep")
 async def sleep(file: str, seconds: float = 30.0) -> str:
     """Sleeps on the loop, having written its pid to a file."""

@@ -26,6 +26,13 @@ class EngineProcess:
 
     kind: str
     process: Process
+    name: str = ""
+    port: int = 0
+    """Where an API listens, over restarts too."""
+
+    def restart(self) -> None:
+        """Starts it again as it was started before. It must have ended."""
+        self.process.start(ready=lambda: True)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -48,12 +55,14 @@ class Cluster:
 
     def start(self, kind: str, *arguments: str, **environment: str) -> EngineProcess:
         """Starts one service; its log goes to a file in `directory`."""
-        if kind == "api":
-            self.port = free_port()
-            arguments = ("--port", str(self.port), *arguments)
+        port = free_port() if kind == "api" else 0
+        if port:
+            self.port = port
+            arguments = ("--port", str(port), *arguments)
         command = [sys.executable, "-m", "wf_core.cli", kind, *arguments]
-        log = self.directory / f"{kind}-{len(self.processes)}.log"
-        found = EngineProcess(kind, Process(command, log, {**self.environment, **environment}))
+        name = f"{kind}-{len(self.processes)}"
+        process = Process(command, self.directory / f"{name}.log", {**self.environment, **environment})
+        found = EngineProcess(kind, process, name, port)
         found.process.start(ready=lambda: True)  # `ready` below asks the API
         self.processes.append(found)
         return found
@@ -67,9 +76,12 @@ class Cluster:
         """The live processes of one kind."""
         return [p for p in self.processes if p.kind == kind and p.alive]
 
-    async def ready(self, *, workers: int) -> None:
-        """Waits until the API is ready and so many workers are live. Raises RuntimeError with the logs when not."""
-        deadline = time.monotonic() + _READY_SECONDS
+    async def ready(self, *, workers: int, seconds: float = _READY_SECONDS, supervised: bool = False) -> None:
+        """Waits until the API is ready and so many workers are live. Raises RuntimeError with the logs when not.
+
+        At once when a process has ended, unless they are `supervised`: somebody starts them again.
+        """
+        deadline = time.monotonic() + seconds
         async with httpx.AsyncClient(base_url=self.url, timeout=2) as client:
             while time.monotonic() < deadline:
                 with contextlib.suppress(httpx.HTTPError):
@@ -77,10 +89,10 @@ class Cluster:
                     live = await client.get("/workers")
                     if answer.status_code == 200 and len(live.json()["items"]) >= workers:
                         return
-                if any(not p.alive for p in self.processes):
+                if not supervised and any(not p.alive for p in self.processes):
                     break
                 await asyncio.sleep(0.05)
-        raise RuntimeError(f"the engine was not ready after {_READY_SECONDS:g} s:\n{self.logs()}")
+        raise RuntimeError(f"the engine was not ready after {seconds:g} s:\n{self.logs()}")
 
     def logs(self, characters: int = 1500) -> str:
         """The end of each process's log."""

@@ -11,7 +11,8 @@ import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,21 +28,24 @@ process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{port},BROKERS://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{advertised},BROKERS://127.0.0.1:{internal}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,BROKERS:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=BROKERS
 log.dirs={data}
 auto.create.topics.enable=false
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={replication}
 offsets.topic.num.partitions=4
 log.index.size.max.bytes=1048576
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=400
 """
 # The controller refuses a killed broker's next life until the old one's session is over, hence a short session.
-# The heap is small, and one compiler tier is ready soonest: a test broker lives for a minute.
-_JVM = ("-Xms384m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+# Brokers have a listener of their own, so that a proxy before the clients' one leaves replication alone.
+# One compiler tier is ready soonest: a test broker lives for a minute.
+_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+_CLUSTER_HEAP = 256
+"""MiB each: three brokers together need about 1 GB."""
 _QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 
 
@@ -56,24 +60,42 @@ class Node(Protocol):
 
 
 class ApacheNode:
-    """One KRaft node, broker and controller in one JVM. `voters` names all nodes' controllers; alone it is its own."""
+    """One KRaft node, broker and controller in one JVM. Clients are told to come to the port `advertised`."""
 
-    def __init__(self, directory: Path, node: int = 1) -> None:
+    def __init__(self, directory: Path, node: int = 1, *, advertised: int | None = None, heap: int = 384) -> None:
         self.port = free_port()
+        self.advertised = advertised or self.port
         self.controller = free_port()
         self.node = node
         self._directory = directory
         self._properties = directory / "server.properties"
-        self._java = ["java", *_JVM, _QUIET, "-cp", os.pathsep.join(map(str, jars.fetch()))]
+        memory = (f"-Xms{heap}m", f"-Xmx{heap}m")
+        self._java = ["java", *memory, *_JVM, _QUIET, "-cp", os.pathsep.join(map(str, jars.fetch()))]
         arguments = [*self._java, "kafka.Kafka", str(self._properties)]
         self.process = Process(arguments, directory / "broker.log")
 
-    def configure(self, cluster: str, voters: str) -> None:
-        """Writes the configuration and formats the data directory for the cluster of that id."""
-        data = self._directory / "data"
-        self._properties.write_text(
-            _CONFIGURATION.format(node=self.node, voters=voters, port=self.port, controller=self.controller, data=data)
+    @property
+    def voter(self) -> str:
+        """This node as an entry of `controller.quorum.voters`."""
+        return f"{self.node}@127.0.0.1:{self.controller}"
+
+    def configure(self, cluster: str, voters: Sequence[str], options: str = "") -> None:
+        """Writes the configuration and formats the data directory for the cluster of that id.
+
+        `voters` are all nodes' controllers; `options` are more lines of server.properties.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        lines = _CONFIGURATION.format(
+            node=self.node,
+            voters=",".join(voters),
+            port=self.port,
+            internal=free_port(),
+            advertised=self.advertised,
+            controller=self.controller,
+            data=self._directory / "data",
+            replication=len(voters),
         )
+        self._properties.write_text(lines + options)
         format_data = [*self._java, "kafka.tools.StorageTool", "format", "-c", str(self._properties), "-t", cluster]
         done = subprocess.run(format_data, capture_output=True, text=True, check=False, timeout=60)
         if done.returncode:
@@ -158,15 +180,26 @@ def choose() -> tuple[Kind, str]:
 
 
 @contextmanager
-def start_kafka(directory: Path) -> Iterator[KafkaServer]:
-    """A running broker with its data in `directory`, ended with the block."""
-    kind, _ = choose()
+def start_kafka(directory: Path, advertised: int | None = None) -> Iterator[KafkaServer]:
+    """A running broker with its data in `directory`, ended with the block.
+
+    `advertised` is the port of a proxy to `server.node.port`: clients ask the broker where it is, and come to it there.
+    Only Apache Kafka can be told that: raises ServerError elsewhere.
+    """
+    kind, why = choose()
+    if advertised is not None and kind != "apache":
+        raise ServerError(f"only Apache Kafka can be put behind a proxy, and this is {why}")
     if kind == "external":
         yield KafkaServer(kind, os.environ["APP_KAFKA_BOOTSTRAP_SERVERS"])
         return
     directory.mkdir(parents=True, exist_ok=True)
-    node = _apache(directory) if kind == "apache" else StandInNode(directory)
-    server = KafkaServer(kind, f"127.0.0.1:{node.port}", node)
+    node: ApacheNode | StandInNode
+    if kind == "apache":
+        node = ApacheNode(directory, advertised=advertised)
+        node.configure(_cluster_id(), [node.voter])
+    else:
+        node = StandInNode(directory)
+    server = KafkaServer(kind, f"127.0.0.1:{advertised or node.port}", node)
     try:
         server.start()
         yield server
@@ -174,12 +207,68 @@ def start_kafka(directory: Path) -> Iterator[KafkaServer]:
         server.stop()
 
 
-def _apache(directory: Path) -> ApacheNode:
-    node = ApacheNode(directory)
-    # Kafka's ids are UUIDs in base64; a leading `-`, which the first byte could make, would pass for an option.
-    cluster = base64.urlsafe_b64encode(b"w" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
-    node.configure(cluster, voters=f"{node.node}@127.0.0.1:{node.controller}")
-    return node
+class KafkaCluster:
+    """Apache Kafka on several nodes, each of which can be killed and started again."""
+
+    def __init__(self, nodes: Sequence[ApacheNode]) -> None:
+        self.nodes = nodes
+
+    @property
+    def bootstrap(self) -> str:
+        """All brokers, as clients are told to come to them."""
+        return ",".join(f"127.0.0.1:{node.advertised}" for node in self.nodes)
+
+    @property
+    def description(self) -> str:
+        """What the tests run against, for people."""
+        return f"Apache Kafka {jars.VERSION}, {len(self.nodes)} brokers at {self.bootstrap}"
+
+    def node(self, number: int) -> ApacheNode:
+        """The node with that broker id."""
+        return next(node for node in self.nodes if node.node == number)
+
+    def start(self) -> None:
+        """Starts all brokers at once, as a majority is needed before one is ready, and waits until all answer."""
+        with ThreadPoolExecutor(len(self.nodes)) as starting:
+            for done in [starting.submit(node.start) for node in self.nodes]:
+                done.result()
+
+    def stop(self) -> None:
+        """Kills all."""
+        for node in self.nodes:
+            node.process.kill()
+
+
+@contextmanager
+def start_kafka_cluster(
+    directory: Path, nodes: int = 3, *, advertised: Sequence[int | None] = ()
+) -> Iterator[KafkaCluster]:
+    """Running brokers with their data below `directory`, ended with the block; `advertised` as in `start_kafka`.
+
+    A record counts when a majority has it. Raises ServerError without Apache Kafka.
+    """
+    kind, why = choose()
+    if kind != "apache":
+        raise ServerError(f"a cluster of our own needs Apache Kafka, and this is {why}")
+    ports = [*advertised, *[None] * (nodes - len(advertised))]
+    members = [
+        ApacheNode(directory / str(number), number, advertised=port, heap=_CLUSTER_HEAP)
+        for number, port in enumerate(ports, 1)
+    ]
+    cluster, voters = _cluster_id(), [member.voter for member in members]
+    for member in members:
+        member.configure(cluster, voters, f"min.insync.replicas={nodes // 2 + 1}\n")
+    servers = KafkaCluster(members)
+    try:
+        servers.start()
+        yield servers
+    finally:
+        servers.stop()
+
+
+def _cluster_id() -> str:
+    """Kafka's ids are UUIDs in base64; a leading `-`, which the first byte could make, would pass for an option."""
+    return base64.urlsafe_b64encode(b"w" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
 
 
 def _missing_java() -> str:

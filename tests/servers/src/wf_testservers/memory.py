@@ -7,6 +7,8 @@ from typing import Any
 
 from wf_core.store import ops as operations
 
+_METHODS = {"DEL": "delete"}
+
 
 class Store:
     """Keys and their values: hashes and zsets are dicts, sets sets, strings bytearrays, streams lists."""
@@ -18,13 +20,21 @@ class Store:
         """Runs what APPLY would run, through the same checks."""
         for command, key, *arguments in operations.split(ops):
             name = str(key)
-            getattr(self, str(command).lower())(name, *arguments)
-            if not self.keys[name]:
-                del self.keys[name]
+            getattr(self, _METHODS.get(str(command)) or str(command).lower())(name, *arguments)
+            if not self.keys.get(name):
+                self.keys.pop(name, None)
 
     def get(self, key: str) -> Any:
         """The value at a key, {} when there is none."""
         return self.keys.get(key, {})
+
+    def set(self, key: str, value: str) -> None:
+        """Sets a string."""
+        self.keys[key] = bytearray(value.encode())
+
+    def delete(self, key: str) -> None:
+        """Removes a key."""
+        self.keys.pop(key, None)
 
     def hset(self, key: str, *pairs: Any) -> None:
         """Sets fields; text becomes bytes, as in Redis."""

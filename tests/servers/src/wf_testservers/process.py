@@ -54,6 +54,16 @@ class Process:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code (negative: the signal that ended it); None while it runs and before it was started."""
+        return None if self._process is None else self._process.poll()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the process was stopped by SIGSTOP, by whomever."""
+        return self.running and stat(self.pid)[0] == "T"
+
     def start(self, ready: Callable[[], bool], seconds: float = 30.0) -> None:
         """Starts and waits until `ready()`. Raises ServerError when it ends or `seconds` pass before that."""
         launch = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *self._arguments]
@@ -76,6 +86,11 @@ class Process:
             self._end(signal.SIGTERM, seconds)
         self.kill()
 
+    def terminate(self) -> None:
+        """SIGTERM, without waiting for what it does."""
+        if self._process is not None:
+            self._process.terminate()
+
     def pause(self) -> None:
         """SIGSTOP, and waits until every thread stands: the process hangs, its connections stay open."""
         os.kill(self.pid, signal.SIGSTOP)
@@ -84,6 +99,21 @@ class Process:
     def resume(self) -> None:
         """SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
+
+    def children(self) -> list[int]:
+        """Pids of its living child processes, in order."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                state, parent = stat(int(entry.name))
+                if parent == self.pid and state != "Z":
+                    found.append(int(entry.name))
+        return sorted(found)
+
+    @property
+    def log(self) -> Path:
+        """The file that takes its output."""
+        return self._log
 
     def tail(self, characters: int = 2000) -> str:
         """The end of the output."""
@@ -118,3 +148,13 @@ def answers(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def stat(pid: int) -> tuple[str, int]:
+    """State (`R`, `S`, `T`, `Z`, ...) and parent's pid of a process; `("X", 0)` when there is none. Linux only."""
+    try:
+        # The name stands in brackets and may hold anything, brackets too.
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except (OSError, ValueError):
+        return "X", 0
+    return state, int(parent)

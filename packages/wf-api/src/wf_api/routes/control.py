@@ -8,11 +8,10 @@ from fastapi import APIRouter, Request, Response
 
 from wf_api.acceptance import pending
 from wf_api.answers import answer
-from wf_api.body import read_body
 from wf_api.context import ApiContext, Context
 from wf_api.control import Answer, cancel, trigger
-from wf_api.envelope import unknown_keys
 from wf_api.idempotency import Idempotency
+from wf_api.members import read_members
 from wf_api.models import CommandModel
 from wf_api.openapi import OF_BODY, responses, takes_body
 from wf_api.preferences import wants_no_wait
@@ -48,7 +47,7 @@ _CANCEL: dict[str, Any] = {
 async def trigger_workflow(request: Request, context: Context, execution_id: str) -> Response:
     """Starts a PENDING execution; `input`, when given, replaces the one of its creation."""
     idempotency = Idempotency.of(request.headers)
-    body = await _object(request, context, ("input",))
+    body = await read_members(request, context, ("input",), _longest(context))
     hurry = wants_no_wait(request.headers)
     return _answer(await trigger(context, execution_id, body.get("input"), idempotency, wait=not hurry), hurry=hurry)
 
@@ -62,7 +61,7 @@ async def trigger_workflow(request: Request, context: Context, execution_id: str
 async def cancel_workflow(request: Request, context: Context, execution_id: str) -> Response:
     """Cancels an execution that has not ended, with what runs of it. Asked twice, the answer is the same."""
     idempotency = Idempotency.of(request.headers)
-    body = await _object(request, context, ("reason",))
+    body = await read_members(request, context, ("reason",), _longest(context))
     reason = "" if body.get("reason") is None else body["reason"]
     if not isinstance(reason, str) or len(reason) > LONGEST_REASON:
         detail = f"`reason` is a text of at most {LONGEST_REASON} characters."
@@ -71,17 +70,8 @@ async def cancel_workflow(request: Request, context: Context, execution_id: str)
     return _answer(await cancel(context, execution_id, reason, idempotency, wait=not hurry), hurry=hurry)
 
 
-async def _object(request: Request, context: ApiContext, known: tuple[str, ...]) -> dict[str, Any]:
-    """The body's members; no body is no members."""
-    settings = context.settings
-    body = await read_body(request, min(settings.max_body_bytes, 2 * settings.max_payload_bytes + SPARE_BYTES))
-    value = {} if body is None else await context.compute(len(body.data), body.load)
-    if not isinstance(value, dict):
-        problem = Problem("", "wrong_type", "The body is a JSON object, or there is none.")
-        raise of_document(DocumentError([problem]), "invalid-parameters")
-    if problems := unknown_keys(value, known):
-        raise of_document(DocumentError(problems), "invalid-parameters")
-    return value
+def _longest(context: ApiContext) -> int:
+    return 2 * context.settings.max_payload_bytes + SPARE_BYTES
 
 
 def _answer(done: Answer, *, hurry: bool) -> Response:

@@ -9,14 +9,15 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.errors import KafkaTimeoutError
 from redis.asyncio import Redis
 
 from wf_core.broker import kafka_topics
 from wf_core.broker.group_commit import GroupCommit
-from wf_core.broker.kafka_client import AWAY, CALL_SECONDS, Replaceable, options, unavailable
+from wf_core.broker.kafka_client import Replaceable, options
 from wf_core.broker.kafka_producer import Producer
 from wf_core.broker.kafka_reader import KafkaReader
-from wf_core.broker.protocol import LogUnavailableError, TopicPartition
+from wf_core.broker.protocol import LogUnavailableError, TopicPartition, TopicProblem
 from wf_core.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -62,6 +63,10 @@ class KafkaLog:
         """Creates the topics that are missing and waits until they take records."""
         await kafka_topics.ensure(self._settings, topics)
 
+    async def examine_topics(self, topics: Mapping[str, int]) -> list[TopicProblem]:
+        """What is wrong with topics: `kafka_rules` has the rules."""
+        return await kafka_topics.examine(self._settings, topics)
+
     async def append(self, source: TopicPartition, records: Sequence[bytes], key: bytes | None = None) -> list[int]:
         """Appends in order and returns the offsets once all replicas in sync have the records."""
         lane = self._lanes.get(source)
@@ -86,10 +91,9 @@ class KafkaLog:
 
     async def _offset(self, source: TopicPartition, ask: Callable[[Any, KafkaPartition], Awaitable[Any]]) -> int:
         partition = KafkaPartition(*source)
-        consumer = await self._ends.get()
-        try:
-            async with asyncio.timeout(CALL_SECONDS):
-                return int((await ask(consumer, partition))[partition])
-        except AWAY as error:
-            self._ends.retire(consumer)
-            raise unavailable(self._settings, error) from error
+        async with self._ends.use() as consumer:
+            while True:
+                try:
+                    return int((await ask(consumer, partition))[partition])
+                except KafkaTimeoutError:  # spent on asking a broker that hangs where the leader is; `use` ends it
+                    log.debug("kafka is asked again", topic=source.topic, partition=source.partition)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
@@ -16,21 +17,27 @@ from wf_core.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-REQUEST_SECONDS = 5.0
-"""Longest wait for one answer of a broker."""
+REQUEST_SECONDS = 3.0
+"""Longest wait for one answer of a broker: a link that is half open is noticed only by this."""
 CALL_SECONDS = 2 * REQUEST_SECONDS
-"""Longest wait of a caller: a request and one more try."""
-AWAY = (KafkaError, OSError, TimeoutError)
-"""What aiokafka raises when no broker answers."""
+"""Longest wait of a caller: a broker that does not answer, and one that does."""
+AWAY = (KafkaError, OSError, TimeoutError, RuntimeError)
+"""What aiokafka raises when no broker answers; RuntimeError is uvloop's, for a connection that was reset meanwhile."""
 
 
 def options(settings: Settings) -> dict[str, Any]:
-    """Options of every client. Defaults that bite: requests that wait 40 s, metadata that is believed for 5 min."""
+    """Options of every client. Defaults that bite: requests that wait 40 s, metadata that is believed for 5 min.
+
+    A broker that hangs says to nobody that it leads no more, and whoever asks it again waits again. Metadata that is
+    fresh anyway names the new leader; asked for on errors only, it would take several such turns (8 s in place of 2).
+    Brokers are tried in the order given, and each that hangs costs `REQUEST_SECONDS`: every client has its own order.
+    """
+    servers = settings.kafka_bootstrap_servers.split(",")
     return {
-        "bootstrap_servers": settings.kafka_bootstrap_servers,
+        "bootstrap_servers": random.sample(servers, len(servers)),
         "request_timeout_ms": int(REQUEST_SECONDS * 1000),
         "retry_backoff_ms": 50,
-        "metadata_max_age_ms": 60_000,
+        "metadata_max_age_ms": 2000,
     }
 
 
@@ -64,6 +71,26 @@ class Replaceable(Generic[C]):
         self._make = make
         self._client: asyncio.Task[C] | None = None
         self._stopping: set[asyncio.Task[None]] = set()
+        self._answered_at = 0.0
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[C]:
+        """The connected client for one call of at most `CALL_SECONDS`. Raises LogUnavailableError when that fails.
+
+        One broker of several may be away, and calls to the others must not suffer: the client is retired only when no
+        call at all was answered while this one waited.
+        """
+        client = await self.get()
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                yield client
+        except AWAY as error:
+            if self._answered_at < begun:
+                self.retire(client)
+            raise unavailable(self._settings, error) from error
+        self._answered_at = clock()
 
     async def get(self) -> C:
         """The connected client. Raises LogUnavailableError when no broker answers.

@@ -54,6 +54,43 @@ class OffsetOutOfRangeError(WfError):
         super().__init__(f"{source.topic}[{source.partition}] has no record at offset {offset}")
 
 
+@dataclass(frozen=True, slots=True)
+class TopicProblem:
+    """A topic that is not as it must be: which setting, a sentence, what to do. No service starts on a fatal one."""
+
+    topic: str
+    setting: str
+    found: str
+    remedy: str
+    fatal: bool = False
+
+    def __str__(self) -> str:
+        """Both sentences."""
+        return f"{self.found}; {self.remedy}"
+
+
+def wrong_partitions(topic: str, found: int, wanted: int) -> TopicProblem:
+    """A topic keeps the number of partitions with which it was created."""
+    return TopicProblem(
+        topic,
+        "partitions",
+        f"the topic {topic} has {found} partitions and not {wanted}",
+        "the number is fixed when the topic is created: set it as it was, or use another namespace",
+        fatal=True,
+    )
+
+
+def missing_topic(topic: str) -> TopicProblem:
+    """A topic of an installation is gone."""
+    return TopicProblem(
+        topic,
+        "missing",
+        f"the topic {topic} does not exist",
+        "a service creates it when it starts; what an older one held is lost",
+        fatal=True,
+    )
+
+
 class LogReader(Protocol):
     """Reads an assignment of partitions. One task uses it at a time."""
 
@@ -83,8 +120,12 @@ class Log(Protocol):
     async def ensure_topics(self, topics: Mapping[str, int]) -> None:
         """Creates the topics that are missing, with so many partitions, and waits until they take records.
 
-        Raises SetupError when a topic exists with another number of partitions.
+        Raises SetupError when a topic has a fatal problem, such as another number of partitions; warns of the others.
         """
+
+    async def examine_topics(self, topics: Mapping[str, int]) -> list[TopicProblem]:
+        """What is wrong with topics that should exist with so many partitions. Changes nothing."""
+        ...
 
     async def append(self, source: TopicPartition, records: Sequence[bytes], key: bytes | None = None) -> list[int]:
         """Appends in order and returns the offsets once the log acknowledged all of them.

@@ -1,7 +1,7 @@
-"""The log on Redis streams: for `wf dev`, tests and installations with one server.
+"""The log on Redis streams: for `wf dev`, tests and installations without Kafka.
 
-A partition is a stream whose ids are `<offset>-1`, and a hash with its `start` and `end`. Log and state are one
-append-only file and roll back together.
+A partition is a stream whose ids are `<offset>-1`, and a hash with its `start` and `end`. Log and state of a partition
+are one append-only file and roll back together.
 """
 
 from __future__ import annotations
@@ -11,16 +11,25 @@ from collections.abc import Awaitable, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
 
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
 from wf_core.broker.group_commit import Append, GroupCommit, split
-from wf_core.broker.protocol import Batch, LogUnavailableError, OffsetOutOfRangeError, TopicPartition
+from wf_core.broker.protocol import (
+    Batch,
+    LogUnavailableError,
+    OffsetOutOfRangeError,
+    TopicPartition,
+    TopicProblem,
+    missing_topic,
+    wrong_partitions,
+)
 from wf_core.errors import SetupError, UnavailableError
 from wf_core.settings import Settings
-from wf_core.store.client import ANSWER_SECONDS, describe, redis_errors, wait_for_redis
+from wf_core.store.client import ANSWER_SECONDS, dedicated, describe, redis_errors, wait_for_redis
+from wf_core.store.cluster import ClusterClient
 from wf_core.store.keys import InstallationKeys
 
 # An append that was sent again after a lost answer appends twice, which the protocol allows.
@@ -43,6 +52,8 @@ end
 _CHUNK_RECORDS = 500
 _CHUNK_BYTES = 1024 * 1024
 _SECONDS = 2 * ANSWER_SECONDS
+# How often a cluster is asked for new records: soon after some came, less and less often while nothing does.
+_FASTEST, _SLOWEST, _SLOWER = 0.002, 0.02, 1.3
 _AWAY: tuple[type[Exception], ...] = (*redis_errors, ResponseError, TimeoutError)
 
 
@@ -75,10 +86,19 @@ class RedisLog:
         replies = await self._answer(pipeline.execute())
         for (topic, partitions), stored in zip(topics.items(), replies[1::2], strict=True):
             if int(stored) != partitions:
-                raise SetupError(
-                    f"the topic {topic} has {int(stored)} partitions and not {partitions}; the number is fixed when "
-                    "the topic is created: set it as it was, or use another namespace"
-                )
+                raise SetupError(str(wrong_partitions(topic, int(stored), partitions)))
+
+    async def examine_topics(self, topics: Mapping[str, int]) -> list[TopicProblem]:
+        """Those that are missing or have another number of partitions."""
+        if not topics:
+            return []
+        counts = await self._answer(self._redis.hmget(self._keys.topics, list(topics)))
+        found = zip(topics.items(), counts, strict=True)
+        return [
+            missing_topic(topic) if stored is None else wrong_partitions(topic, int(stored), wanted)
+            for (topic, wanted), stored in found
+            if stored is None or int(stored) != wanted
+        ]
 
     async def append(self, source: TopicPartition, records: Sequence[bytes], key: bytes | None = None) -> list[int]:
         """Appends in order and returns the offsets. `key` means nothing here."""
@@ -86,7 +106,8 @@ class RedisLog:
 
     def reader(self) -> RedisReader:
         """A new reader with a connection of its own."""
-        return RedisReader(self._redis, self._keys, describe(self._settings))
+        kind = ClusterReader if isinstance(self._redis, ClusterClient) else RedisReader
+        return kind(self._redis, self._keys, describe(self._settings))
 
     async def begin(self, source: TopicPartition) -> int:
         """The offset of the oldest record that the log still has."""
@@ -207,16 +228,32 @@ class RedisReader:
         return Batch(source, position, [fields[1] for _, fields in entries])
 
 
+class ClusterReader(RedisReader):
+    """Asks again and again: in a cluster one XREAD waits for one slot only, so many would take as many connections."""
+
+    async def _xread(self, max_wait: float, max_records: int) -> list[Any]:
+        clock = asyncio.get_running_loop().time
+        until, pause = clock() + max_wait, _FASTEST
+        while True:
+            pipeline: Any = self._redis.pipeline(transaction=False)
+            for key, source in self._sources.items():
+                pipeline.execute_command("XREAD", "COUNT", max_records, "STREAMS", key, f"{self._positions[source]}-0")
+            found = [stream for reply in await pipeline.execute() for stream in reply or ()]
+            left = until - clock()
+            if found or left <= 0:
+                return found
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * _SLOWER, _SLOWEST)
+
+
 def _own_client(shared: Redis) -> Redis:
-    pool = shared.connection_pool
-    options = {
-        **pool.connection_kwargs,
-        "protocol": 2,
-        "socket_timeout": None,  # `read` bounds the wait
-        "health_check_interval": 0,
-        "retry": Retry(NoBackoff(), 1),  # the connection that a restarted server closed
-    }
-    client = Redis.from_pool(ConnectionPool(connection_class=pool.connection_class, **options))
+    client = dedicated(
+        shared,
+        protocol=2,
+        socket_timeout=None,  # `read` bounds the wait
+        health_check_interval=0,
+        retry=Retry(NoBackoff(), 1),  # the connection that a restarted server closed
+    )
     client.set_response_callback("XREAD", cast("Any", lambda reply, **_: reply))  # as it comes: dicts would cost more
     return client
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
@@ -14,9 +14,8 @@ import msgspec
 from wf_core import logging as wf_logging
 from wf_core.broker import topics
 from wf_core.broker.open import open_log
-from wf_core.broker.protocol import TopicPartition
-from wf_core.cli.address import STATE
-from wf_core.dev.state import running
+from wf_core.broker.protocol import Log, TopicPartition
+from wf_core.cli.servers import settings_here
 from wf_core.errors import SetupError, UnavailableError, WfError
 from wf_core.settings import Settings
 from wf_core.store.client import check_redis, connect, describe, redis_errors, wait_for_redis
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 PACKAGES = ("wf-core", "wf-api", "wf-orchestrator", "wf-worker", "wf-tasks-builtin")
 MOST_SKEW_MS = 500
 _SECONDS = 15.0
-_CONNECT_SECONDS = 3.0
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -48,54 +46,47 @@ class Wrong(NamedTuple):
     remedy: str
 
 
-Finding = str | Wrong
+Finding = str | Wrong | list[Check]
 
 
 async def examine() -> list[Check]:
     """Every check, in the order in which one explains the next."""
-    settings = _settings()
+    settings = settings_here()
     wf_logging.configure(settings, "doctor")
     checks = [_versions()]
     redis = connect(settings)
     try:
-        checks.append(await _check("redis", lambda: _redis(redis, settings)))
+        checks += await _check("redis", lambda: _redis(redis, settings))
         below: dict[str, Callable[[], Awaitable[Finding]]] = {
             "clocks": lambda: _clocks(redis),
             "log": lambda: _log(redis, settings),
+            "topics": lambda: _topics(redis, settings),
             "orchestrators": lambda: _orchestrators(redis, settings),
             "workers": lambda: _workers(redis, settings),
         }
         for name, look in below.items():
             reachable = checks[1].state == "ok" or not checks[1].found.startswith("no answer")
-            checks.append(await _check(name, look) if reachable else Check(name, "unknown", "Redis does not answer"))
+            checks += await _check(name, look) if reachable else [Check(name, "unknown", "Redis does not answer")]
     finally:
         await redis.aclose()
     return checks
 
 
-def _settings() -> Settings:
-    """What `APP_*` says, or the `wf dev` that runs in this folder."""
-    fast: dict[str, Any] = {"connect_seconds": _CONNECT_SECONDS, "log_level": "CRITICAL"}
-    here = running(Path(STATE))
-    if here is not None and here.socket is not None:
-        fast |= {"redis_socket": here.socket, "redis_url": None, "redis_db": 0, "redis_password": None}
-        fast |= {"broker": here.broker, "redis_allow_volatile": True}
-    return Settings(**fast)
-
-
-async def _check(name: str, look: Callable[[], Awaitable[Finding]]) -> Check:
+async def _check(name: str, look: Callable[[], Awaitable[Finding]]) -> list[Check]:
     try:
         async with asyncio.timeout(_SECONDS):
             finding = await look()
     except TimeoutError:
-        return Check(name, "wrong", f"no answer within {_SECONDS:g} s", "see whether the server hangs")
+        finding = Wrong(f"no answer within {_SECONDS:g} s", "see whether the server hangs")
     except UnavailableError as error:
-        return Check(name, "wrong", f"no answer: {error}", "start it, or correct the APP_* variables")
+        finding = Wrong(f"no answer: {error}", "start it, or correct the APP_* variables")
     except redis_errors as error:
-        return Check(name, "wrong", f"no answer: {error}", "start Redis, or correct the APP_REDIS_* variables")
+        finding = Wrong(f"no answer: {error}", "start Redis, or correct the APP_REDIS_* variables")
     except (SetupError, WfError) as error:
-        return Check(name, "wrong", str(error), "the sentence beside says it")
-    return Check(name, "wrong", *finding) if isinstance(finding, Wrong) else Check(name, "ok", finding)
+        finding = Wrong(str(error), "the sentence beside says it")
+    if isinstance(finding, list):
+        return finding
+    return [Check(name, "wrong", *finding) if isinstance(finding, Wrong) else Check(name, "ok", finding)]
 
 
 def _versions() -> Check:
@@ -128,21 +119,51 @@ async def _clocks(redis: Redis) -> Finding:
 
 
 async def _log(redis: Redis, settings: Settings) -> Finding:
-    stored = cast(
-        "dict[bytes, bytes]", await cast("Any", redis.hgetall(InstallationKeys(settings.namespace).installation))
-    )
+    installed = await _installed(redis, settings)
+    async with _opened(redis, settings) as log:
+        if installed is None:
+            return f"{settings.broker} answers; nothing is installed in namespace {settings.namespace!r} yet"
+        events = topics.events(settings.namespace)
+        ends = [await log.end(TopicPartition(events, at)) for at in range(installed.partitions)]
+    return f"{settings.broker}, {events} has {installed.partitions} partitions, {sum(ends)} records"
+
+
+async def _topics(redis: Redis, settings: Settings) -> Finding:
+    installed = await _installed(redis, settings)
+    if installed is None:
+        return "none is needed yet"
+    now, _ = cast("tuple[int, int]", await cast("Any", redis.time()))
+    workers = await read_workers(redis, settings.namespace, now * 1000)
+    namespace = settings.namespace
+    wanted = {topics.events(namespace): installed.partitions, topics.meta(namespace): 1}
+    wanted[topics.dead_letters(namespace)] = 1
+    for queue in sorted({queue for worker in workers for queue in worker.queues}):
+        wanted[topics.tasks(namespace, queue)] = installed.task_partitions
+    async with _opened(redis, settings) as log:
+        problems = await log.examine_topics(wanted)
+    if not problems:
+        return f"{', '.join(wanted)} are as they must be"
+    return [Check(f"topic {p.topic}: {p.setting}", "wrong", p.found, p.remedy) for p in problems]
+
+
+class _Installed(NamedTuple):
+    partitions: int
+    task_partitions: int
+
+
+async def _installed(redis: Redis, settings: Settings) -> _Installed | None:
+    """The numbers that were fixed at install."""
+    key = InstallationKeys(settings.namespace).installation
+    stored = cast("dict[bytes, bytes]", await cast("Any", redis.hgetall(key)))
+    return _Installed(int(stored[b"partitions"]), int(stored[b"task_partitions"])) if stored else None
+
+
+@asynccontextmanager
+async def _opened(redis: Redis, settings: Settings) -> AsyncIterator[Log]:
     log = open_log(settings, redis)
     await log.start()
     try:
-        if not stored:
-            return f"{settings.broker} answers; nothing is installed in namespace {settings.namespace!r} yet"
-        partitions = int(stored[b"partitions"])
-        # Creates nothing: it was created at install. What it does is compare the counts.
-        await log.ensure_topics({topics.events(settings.namespace): partitions})
-        ends = [await log.end(TopicPartition(topics.events(settings.namespace), at)) for at in range(partitions)]
-        return (
-            f"{settings.broker}, {topics.events(settings.namespace)} has {partitions} partitions, {sum(ends)} records"
-        )
+        yield log
     finally:
         await log.close()
 

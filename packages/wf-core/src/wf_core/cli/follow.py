@@ -22,7 +22,12 @@ TICK = 0.2
 _SLOW_TICK = 1.0
 _PAGE = 500
 _MOST_PAGES = 40
-_LOSSES = {"dead": "the process that ran it ended", "orphan": "nobody claimed it", "drain": "it shuts down"}
+_LOSSES = {
+    "dead": "the process that ran it ended",
+    "crash": "the process that ran it ended",
+    "orphan": "nobody claimed it",
+    "drain": "it shuts down",
+}
 """What the reasons of a loss mean to a reader."""
 
 
@@ -111,8 +116,8 @@ def event_line(event: Event, errors: dict[str, str]) -> str | None:
 
 def _loss(event: Event, data: dict[str, Any]) -> str:
     who = f"worker {data['worker']}" if data.get("worker") else f"attempt {event.attempt}"
-    silent = data.get("silent_ms")
-    why = f"silent {silent / 1000:.1f} s" if silent else _LOSSES.get(str(data.get("reason")), data.get("reason"))
+    silent, reason = data.get("silent_ms"), data.get("reason")
+    why = f"silent {silent / 1000:.1f} s" if silent else data.get("detail") or _LOSSES.get(str(reason), reason)
     return f"{who} lost ({why})"
 
 

@@ -40,10 +40,19 @@ SECTIONS = {
         "orchestrator": "Run an orchestrator.",
         "worker": "Run a worker.",
         "doctor": "Check servers, topics, clocks and versions.",
+        "verify": "Fold the log again and compare it with Redis.",
+        "rebuild": "Restore Redis from the log, or from a backup of Redis and the log.",
+        "dlq": "List, show, send again or discard dead letters.",
         "plugins": "List plugins and their import errors.",
     },
 }
-PACKAGES = {"api": "wf-api", "orchestrator": "wf-orchestrator", "worker": "wf-worker"}
+PACKAGES = {
+    "api": "wf-api",
+    "orchestrator": "wf-orchestrator",
+    "verify": "wf-orchestrator",
+    "rebuild": "wf-orchestrator",
+    "worker": "wf-worker",
+}
 """Commands that other packages of this project ship."""
 
 

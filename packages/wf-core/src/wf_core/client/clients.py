@@ -132,6 +132,10 @@ class Client(_Connection):
     validate = _blocking(Operations.validate)
     tasks = _blocking(Operations.tasks)
     workers = _blocking(Operations.workers)
+    dead_letters = _blocking(Operations.dead_letters)
+    dead_letter = _blocking(Operations.dead_letter)
+    send_dead_letter = _blocking(Operations.send_dead_letter)
+    discard_dead_letter = _blocking(Operations.discard_dead_letter)
     ready = _blocking(Operations.ready)
 
 
@@ -201,4 +205,8 @@ class AsyncClient(_Connection):
     validate = _awaiting(Operations.validate)
     tasks = _awaiting(Operations.tasks)
     workers = _awaiting(Operations.workers)
+    dead_letters = _awaiting(Operations.dead_letters)
+    dead_letter = _awaiting(Operations.dead_letter)
+    send_dead_letter = _awaiting(Operations.send_dead_letter)
+    discard_dead_letter = _awaiting(Operations.discard_dead_letter)
     ready = _awaiting(Operations.ready)

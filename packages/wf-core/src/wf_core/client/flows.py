@@ -17,12 +17,14 @@ import msgspec
 from wf_core import payload
 from wf_core.client.models import (
     Command,
+    DeadLetter,
     Event,
     Execution,
     Node,
     NodeItem,
     Page,
     Results,
+    Settled,
     Submitted,
     Summary,
     TaskItem,
@@ -313,6 +315,26 @@ class Operations:
     def workers(self) -> Flow[Sequence[Worker]]:
         """The live workers."""
         return self._items("/workers", Worker)
+
+    def dead_letters(self, *, cursor: str | None = None, limit: int | None = None) -> Flow[Page[DeadLetter]]:
+        """A page of the records that nobody could use, newest first."""
+        return self._ask(Call("GET", "/dead-letters", _query(cursor=cursor, limit=limit)), Page[DeadLetter])
+
+    def dead_letter(self, dead_letter_id: int) -> Flow[DeadLetter]:
+        """One dead letter."""
+        return self._ask(Call("GET", f"/dead-letters/{dead_letter_id}"), DeadLetter)
+
+    def send_dead_letter(
+        self, dead_letter_id: int, *, record: Mapping[str, Any] | None = None, again: bool = False
+    ) -> Flow[Settled]:
+        """Sends a dead letter's record, or `record` in its place; `again` although it was dealt with before."""
+        body = {} if record is None else {"record": dict(record)}
+        query = _query(again=True if again else None)
+        return self._ask(_post(f"/dead-letters/{dead_letter_id}/send", body, query=query), Settled)
+
+    def discard_dead_letter(self, dead_letter_id: int) -> Flow[Settled]:
+        """Marks a dead letter as of no use."""
+        return self._ask(_post(f"/dead-letters/{dead_letter_id}/discard", {}), Settled)
 
     def _items(self, path: str, into: type[T]) -> Flow[Sequence[T]]:
         page = yield from self._ask(Call("GET", path), Page[into])  # type: ignore[valid-type]

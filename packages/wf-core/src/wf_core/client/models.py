@@ -184,3 +184,26 @@ class TaskItem(msgspec.Struct, frozen=True, kw_only=True):
     queues: list[str] = []
     workers: Any = None
     doc: str | None = None
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done about a dead letter: `status` is `waiting`, `sent` or `discarded`."""
+
+    id: int
+    status: str
+    settled_at: datetime | None = None
+    position: str | None = None
+
+
+class DeadLetter(Settled, frozen=True, kw_only=True):
+    """A record that nobody could use, and where it came from. `data` (base64) has the bytes that hold no `record`."""
+
+    topic: str
+    partition: int
+    reason: str
+    source: str
+    bytes: int
+    offset: int | None = None
+    ts: datetime | None = None
+    record: dict[str, Any] | None = None
+    data: str | None = None

@@ -18,7 +18,7 @@ class PartitionKeys:
 
     @property
     def meta(self) -> str:
-        """Hash: own (nonce), lease, off, bid, inc, gen, live, seq, ts. LEASE, RENEW, RELEASE, REBASE and APPLY."""
+        """Hash: own (nonce), lease, off, bid, last, inc, gen, live, seq, ts. LEASE, RENEW, RELEASE, REBASE, APPLY."""
         return self.prefix + ":m"
 
     def execution(self, execution_id: str) -> str:
@@ -81,12 +81,20 @@ class PartitionKeys:
         """Hash `execution/verb` → msgpack of a command that was answered but not folded. ACCEPT; APPLY removes."""
         return self.prefix + ":acc"
 
+    @property
+    def expired(self) -> str:
+        """String: the newest end, in Unix ms, of an execution that was deleted. APPLY."""
+        return self.prefix + ":exp"
+
     def document(self, document_hash: str) -> str:
         """Hash part → bytes of a compressed document; field `parts` their number. APPLY."""
         return f"{self.prefix}:d:{document_hash}"
 
     def index(self, *words: str) -> str:
-        """Zset of execution ids by creation time: `all`, `s:<status>`, `n:<name>`, `l:<label>=<value>`. APPLY."""
+        """Zset of execution ids by creation time: `all`, `s:<status>`, `n:<name>`, `l:<label>=<value>`. APPLY.
+
+        `ended` is by the time of the end.
+        """
         return ":".join((self.prefix, "ix", *words))
 
 
@@ -138,6 +146,11 @@ class InstallationKeys:
     def log_bounds(self, topic: str, partition: int) -> str:
         """Hash start, end of one partition of the redis log. Scripts of broker/redis.py."""
         return f"{self.log(topic, partition)}:b"
+
+    @property
+    def dead_letters(self) -> str:
+        """Hash offset in the topic of dead letters → JSON of what was done about the letter. API."""
+        return f"{self.namespace}:dlq"
 
     @property
     def topics(self) -> str:

@@ -11,12 +11,15 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from wf_core.errors import SetupError
 from wf_core.store import ops as operations
 from wf_core.store.keys import InstallationKeys, PartitionKeys
 from wf_core.store.ops import Op
 
 _pack = msgspec.msgpack.Encoder().encode
 
+VERSION = 1
+"""Of an installation: how its keys and records are laid out. A process leaves a newer one alone."""
 FORGET_MS = 8_000
 """Age after which BEAT drops a claim that its holder does not name: the reply to CLAIM never reached it."""
 
@@ -36,6 +39,8 @@ class Lease(NamedTuple):
     ts: int
     generation: int = 0
     """How often offsets began to repeat; makes ids of the history grow across logs."""
+    last: str = ""
+    """Digest of the record before `offset`; "" when there is none or nobody noted it."""
 
 
 class BeatReply(NamedTuple):
@@ -103,17 +108,21 @@ class Scripts:
         reply = await self._lease([keys.meta], nonce, lease_ms)
         if reply is None:
             return None
-        off, inc, seq, ts, generation = reply
-        return Lease(nonce, int(off), inc.decode(), int(seq), int(ts), int(generation))
+        off, inc, seq, ts, generation, last = reply
+        return Lease(nonce, int(off), inc.decode(), int(seq), int(ts), int(generation), last.decode())
 
-    async def renew(self, keys: PartitionKeys, nonce: str, lease_ms: int, live: bool) -> int | None:
+    async def renew(
+        self, keys: PartitionKeys, nonce: str, lease_ms: int, offset: int | None, *, live: bool = False
+    ) -> int | None:
         """Holds on to a partition; the stored offset, None when fenced.
 
-        Another offset than the owner's means that Redis forgot what was applied: LEASE again with the same nonce and
-        read from there. `live=True` says that the owner has caught up; False leaves what was said before.
+        `offset` is the owner's, None while a batch is folded. When Redis stores another one it forgot what was applied,
+        and `live` is cleared: LEASE again with the same nonce and read from there. Otherwise `live=True` says that the
+        owner has caught up; False leaves what was said before.
         """
-        offset = await self._renew([keys.meta], nonce, lease_ms, "1" if live else "")
-        return None if offset is None else int(offset)
+        expected = "" if offset is None else str(offset)
+        stored = await self._renew([keys.meta], nonce, lease_ms, expected, "1" if live else "")
+        return None if stored is None else int(stored)
 
     async def release(self, keys: PartitionKeys, nonce: str) -> bool:
         """Gives a partition back; False when it was not this owner's (any more)."""
@@ -130,20 +139,25 @@ class Scripts:
         *,
         seq: int,
         ts: int,
+        last: str = "",
     ) -> Applied:
         """Writes the outcome of the records `previous` to `next` (exclusive), all or nothing, at most once.
 
+        `last` is the digest of the record before `next`, by which a later owner knows the log again.
         `DUP`: this batch landed before (a lost reply), which is success. `FENCED`: another owns the partition.
         `BEHIND`: the stored offset is not `previous`. Raises ValueError for an operation that could fail in Redis.
         """
         touched, packed = operations.pack(ops)
         return cast(
             "Applied",
-            (await self._apply([keys.meta, *touched], nonce, previous, next, batch, packed, seq, ts)).decode(),
+            (await self._apply([keys.meta, *touched], nonce, previous, next, batch, packed, seq, ts, last)).decode(),
         )
 
     async def rebase(self, keys: PartitionKeys, nonce: str, incarnation: str, offset: int) -> bool:
-        """Continues with a new log, or with one that lost its tail, from `offset`; False when fenced. Clears `live`."""
+        """Continues with a new log, or with one that lost its tail, from `offset`; False when fenced.
+
+        Clears `live`, and begins a generation unless it is the partition's first log.
+        """
         return bool(await self._rebase([keys.meta], nonce, incarnation, offset))
 
     async def trim(self, keys: PartitionKeys, nonce: str, sent: Sequence[tuple[str, str, str]]) -> bool:
@@ -227,9 +241,12 @@ class Scripts:
         offset = await self._task_lease([key], nonce, lease_ms, incarnation)
         return None if offset is None else int(offset)
 
-    async def task_commit(self, key: str, nonce: str, offset: int, lease_ms: int) -> bool:
-        """Commits the offset of the next message, never backwards, and renews; False when another holds it."""
-        return bool(await self._task_commit([key], nonce, offset, lease_ms))
+    async def task_commit(self, key: str, nonce: str, offset: int, lease_ms: int, *, known: int = 0) -> bool:
+        """Commits the offset of the next message, never backwards, and renews.
+
+        False when another holds it, and when less is stored than was committed before (`known`): Redis rolled back.
+        """
+        return bool(await self._task_commit([key], nonce, offset, lease_ms, known))
 
     async def task_release(self, key: str, nonce: str) -> bool:
         """Gives a task partition back; False when it was not this worker's (any more)."""
@@ -238,8 +255,16 @@ class Scripts:
     async def install(
         self, keys: InstallationKeys, partitions: int, task_partitions: int, *, incarnation: str = ""
     ) -> Installation:
-        """What the first caller said, but for the incarnation: the newest that is not "" stays."""
-        reply = await self._install([keys.installation], partitions, task_partitions, incarnation)
+        """What the first caller said, but for the incarnation: the newest that is not "" stays.
+
+        Raises SetupError when a newer release has changed the installation so that this one must not touch it.
+        """
+        reply = await self._install([keys.installation], partitions, task_partitions, incarnation, VERSION)
+        if (version := int(reply[3])) > VERSION:
+            raise SetupError(
+                f"the installation {keys.namespace!r} has version {version}, and this release knows versions up to "
+                f"{VERSION}: upgrade this process, or use another namespace"
+            )
         return Installation(int(reply[0]), int(reply[1]), reply[2].decode())
 
 

@@ -7,6 +7,11 @@ place: when the APPLY of the outcome does not land, drop them and load them agai
 * `plan`: needed for `created` only. A live execution without one, new or loaded, is FAILED with InternalError.
 * A late, stale, repeated or unknown event gives an outcome without changes, save that a command that needs no second
   folding is `Accepted`. A trigger or cancel of an execution that does not exist yet is not: the sweep brings it again.
+* `expired` deletes an execution that ended at least LATE_MS before (by the record's own time). Late copies of its
+  commands must not make it, and run it, again: `partition.expired` is the newest end of a deleted execution, and a
+  command that is not newer is ignored. Copies carry the time of the first one, so none gets through, however late. A
+  command that was late because the log was away does: nothing that ended in the last ten minutes is deleted, and
+  retention waits for commands that are accepted and not folded (`wf_orchestrator.retention`).
 * An exception inside is the outcome FAILED (InternalError); `outcome.crash` then holds the traceback for the log.
 """
 
@@ -24,6 +29,7 @@ from wf_core.wire import (
     Decision,
     Document,
     Expanded,
+    Expired,
     Failure,
     Lost,
     Result,
@@ -32,7 +38,7 @@ from wf_core.wire import (
     Unsendable,
 )
 from wf_orchestrator.machine import cascade, fields
-from wf_orchestrator.machine.effects import Accepted, KeepDocument, Outcome, SetTimer
+from wf_orchestrator.machine.effects import Accepted, Deleted, KeepDocument, Outcome, SetTimer
 from wf_orchestrator.machine.state import Execution
 from wf_orchestrator.machine.step import Step, summary
 from wf_orchestrator.machine.transitions import EXECUTION, LISTENING, ExecutionEvent, NodeEvent
@@ -46,8 +52,12 @@ if TYPE_CHECKING:
 
 NodeRecord = Result | Lost | Decision | Unsendable
 
+LATE_MS = 600_000
+"""An execution stays for at least so long after its end: any copy of a command that may still come finds it."""
+
 _LOSSES = {
     "dead": "the process that ran it, or its worker, ended",
+    "crash": "the process that ran it ended",
     "orphan": "its message reached no worker",
     "drain": "its worker shut down",
     "withdrawn": "it was withdrawn",
@@ -65,7 +75,7 @@ def decide(
         return outcome
     if isinstance(event, Created):
         outcome.effects.append(Accepted(f"{event.execution}/create"))
-        if execution is not None:
+        if execution is not None or event.ts <= partition.expired:
             return outcome
         outcome.execution = execution = Execution.create(event, plan, partition.ts)
     elif execution is None:
@@ -132,7 +142,7 @@ def _obeys(step: Step, event: Triggered | Cancelled, verb: str, what: ExecutionE
     """Whether a command is new and possible here. Either way it was folded."""
     step.effect(Accepted(f"{event.execution}/{verb}"))
     known = any(command == event.id for command, _ in step.x.commands)
-    if known or what not in EXECUTION[step.x.status]:
+    if known or event.ts <= step.partition.expired or what not in EXECUTION[step.x.status]:
         return False
     step.obey(event)
     return True
@@ -214,7 +224,7 @@ def _lost(step: Step, event: Lost) -> None:
         return
     silent = f", silent for {event.silent_ms} ms" if event.silent_ms else ""
     of_worker = f" (worker {event.worker}{silent})" if event.worker else ""
-    _lose(step, index, event, f"{_LOSSES.get(event.reason, event.reason)}{of_worker}")
+    _lose(step, index, event, f"{event.detail or _LOSSES.get(event.reason, event.reason)}{of_worker}")
     cascade.settle(step)
 
 
@@ -237,6 +247,7 @@ def _lose(step: Step, index: int, event: Lost | Result, reason: str) -> None:
             class_=AttemptClass.PLATFORM,
             worker=event.worker,
             queued_at=cell.time_ms,
+            started_at=event.started_at,
             ended_at=step.now,
             error=error,
             decision="retry" if again else "stop",
@@ -244,6 +255,8 @@ def _lose(step: Step, index: int, event: Lost | Result, reason: str) -> None:
         ),
     )
     why = {"reason": event.reason, "silent_ms": event.silent_ms} if isinstance(event, Lost) else {"reason": reason}
+    if isinstance(event, Lost) and event.detail:
+        why["detail"] = event.detail
     step.tell("node.lost", index, {**why, "worker": event.worker, "lost": lost, "limit": limit})
     if again:
         step.dispatch(index, x.inputs[index], lost=lost)
@@ -317,6 +330,17 @@ def _deadline(step: Step) -> None:
     cascade.end(step, ExecutionEvent.FAIL)
 
 
+def _expired(step: Step, event: Expired) -> None:
+    x = step.x
+    if x.ended_at is None or event.ts - x.ended_at < LATE_MS:
+        return
+    step.partition.expired = max(step.partition.expired, x.ended_at)
+    for verb in ("trigger", "cancel"):
+        step.effect(Accepted(f"{x.id}/{verb}"))
+    step.effect(Deleted(x.id, x.name, x.labels, x.status, step.partition.expired))
+    step.outcome.execution = None
+
+
 def _expanded(_step: Step, _event: Expanded) -> None:
     """Reserved: no node of this version is dynamic."""
 
@@ -330,5 +354,6 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     Unsendable: _unsendable,
     Decision: _decision,
     Timer: _timer,
+    Expired: _expired,
     Expanded: _expanded,
 }

@@ -8,6 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wf_orchestrator.machine.decide import LATE_MS
 from wf_orchestrator.machine.joins import RULES, Tally, judge
 from wf_orchestrator.machine.transitions import EXECUTION, LISTENING, NODE, ExecutionEvent, NodeEvent
 
@@ -97,6 +98,11 @@ def render() -> str:
         ],
         ["## Execution", "", *_diagram(EXECUTION, "PENDING")],
         [*_events(_EXECUTION_EVENTS)],
+        [
+            "What has ended stays as it is until retention deletes it: `expired` is heard by an execution that ended",
+            f"at least {LATE_MS // 60_000} minutes before. Afterwards there is none, and every record about it changes",
+            "nothing, however late; only a `created` that is newer than the ends of all that was deleted makes one.",
+        ],
         [
             "## Joins",
             "",

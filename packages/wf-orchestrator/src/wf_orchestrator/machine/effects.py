@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from wf_core.policies import ReadyNode
     from wf_core.states import ExecutionStatus
     from wf_core.wire import TaskMessage
@@ -83,7 +85,21 @@ class KeepDocument:
     data: bytes
 
 
-Effect = Dispatch | Ended | SetTimer | ClearTimer | Accepted | KeepDocument
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """All that was written about an execution that had ended goes, and its places in the indexes.
+
+    `status` is the one that it ended with; `expired` that of the partition from now on.
+    """
+
+    execution: str
+    name: str
+    labels: Mapping[str, str]
+    status: ExecutionStatus
+    expired: int
+
+
+Effect = Dispatch | Ended | SetTimer | ClearTimer | Accepted | KeepDocument | Deleted
 
 
 class HistoryEntry(NamedTuple):
@@ -109,7 +125,7 @@ class HistoryEntry(NamedTuple):
 class Outcome:
     """All that one event changed.
 
-    `execution` is the state afterwards (None: there still is none). The rest is what `snapshot.to_ops` writes:
+    `execution` is the state afterwards (None: there is none). The rest is what `snapshot.to_ops` writes:
     `changed_nodes` node index → cell; `changed_fields` field of `{p}:x` → value; `results` field of `{p}:r` → value;
     `moved` the execution's status before (None: it is new) and after. `crash` is the traceback of an internal error,
     for the log of the service; it is no part of the state.

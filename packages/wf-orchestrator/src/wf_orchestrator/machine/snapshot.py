@@ -22,6 +22,7 @@ from wf_orchestrator.machine import fields as stored
 from wf_orchestrator.machine.effects import (
     Accepted,
     ClearTimer,
+    Deleted,
     Dispatch,
     Effect,
     Ended,
@@ -33,7 +34,7 @@ from wf_orchestrator.machine.effects import (
 from wf_orchestrator.machine.state import Cell, Execution
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from wf_core.plan import Plan
     from wf_core.store.keys import PartitionKeys
@@ -71,6 +72,8 @@ class _Batch:
     timers: dict[str, int | None] = field(default_factory=dict)
     accepted: dict[str, None] = field(default_factory=dict)
     documents: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    deleted: list[tuple[Deleted, ExecutionStatus]] = field(default_factory=list)
+    """With the status that Redis knows from before this batch."""
 
 
 def to_ops(keys: PartitionKeys, outcomes: Iterable[Outcome], generation: int = 0) -> list[Op]:
@@ -80,7 +83,7 @@ def to_ops(keys: PartitionKeys, outcomes: Iterable[Outcome], generation: int = 0
         _gather(batch, outcome, generation)
         for effect in outcome.effects:
             _gather_effect(batch, effect)
-    ops: list[Op] = []
+    ops = list(_deletion_ops(keys, batch.deleted))
     for changes in batch.executions.values():
         ops += _execution_ops(keys, changes)
     ops += _flight_ops(keys, batch)
@@ -127,6 +130,21 @@ def _gather_effect(batch: _Batch, effect: Effect) -> None:
             parts = batch.documents.setdefault(effect.hash, {})
             parts[str(effect.part)] = effect.data
             parts["parts"] = b"%d" % effect.parts
+        case Deleted():
+            changes = batch.executions.pop(effect.execution, None)
+            batch.deleted.append((effect, (changes and changes.before) or effect.status))
+
+
+def _deletion_ops(keys: PartitionKeys, deleted: Sequence[tuple[Deleted, ExecutionStatus]]) -> Iterator[Op]:
+    """Everything that `_execution_ops` ever wrote about them. An id may be created anew later in the same batch."""
+    for gone, stored_status in deleted:
+        for key_of in (keys.execution, keys.nodes, keys.results, keys.history):
+            yield ("DEL", key_of(gone.execution))
+        labels = (f"l:{label}={value}" for label, value in sorted(gone.labels.items()))
+        for words in ("all", "ended", f"n:{gone.name}", f"s:{stored_status}", *labels):
+            yield ("ZREM", keys.index(words), gone.execution)
+    if deleted:
+        yield ("SET", keys.expired, str(deleted[-1][0].expired))
 
 
 def _execution_ops(keys: PartitionKeys, changes: _Changes) -> Iterator[Op]:
@@ -158,6 +176,8 @@ def _index_ops(keys: PartitionKeys, changes: _Changes) -> Iterator[Op]:
     else:
         yield ("ZREM", keys.index(f"s:{before}"), x.id)
     yield ("ZADD", keys.index(f"s:{after}"), created, x.id)
+    if after.is_terminal:
+        yield ("ZADD", keys.index("ended"), str(x.ended_at), x.id)
 
 
 def _flight_ops(keys: PartitionKeys, batch: _Batch) -> Iterator[Op]:

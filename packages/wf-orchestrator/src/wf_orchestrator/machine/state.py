@@ -1,6 +1,6 @@
 """The state that the machine folds over, in memory. `snapshot.load` is the exact inverse of `snapshot.to_ops`.
 
-PartitionState(seq=0, ts=0)                  one per leased partition, from fields `seq` and `ts` of `{p}:m`
+PartitionState(seq=0, ts=0, expired=0)       one per leased partition, from `seq` and `ts` of `{p}:m`, and `{p}:exp`
 Execution.create(created, plan, ts)          only `decide` calls it
 execution.verdict_request(node, attempt)     what a `decide` timer needs; None when the timer is stale
 execution.ready_node(index)                  for a scheduling policy
@@ -34,6 +34,8 @@ class PartitionState:
 
     seq: int = 0
     ts: int = 0
+    expired: int = 0
+    """The newest end, in Unix ms, among the executions that were deleted. See `decide`."""
 
 
 class Cell(NamedTuple):

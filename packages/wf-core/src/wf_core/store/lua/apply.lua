@@ -1,4 +1,5 @@
--- APPLY  KEYS {p}:m and every key of the ops  ARGV nonce, prev, next, batch, msgpack([[command, key, ...], ...]), seq, ts
+-- APPLY  KEYS {p}:m and every key of the ops
+-- ARGV nonce, prev, next, batch, msgpack([[command, key, ...], ...]), seq, ts, digest of the record before next
 local m = redis.call('HMGET', KEYS[1], 'own', 'off', 'bid')
 if m[1] ~= ARGV[1] then return 'FENCED' end
 if (m[2] or '0') ~= ARGV[2] then
@@ -19,5 +20,6 @@ for _, op in ipairs(cmsgpack.unpack(ARGV[5])) do
     end
   end
 end
-redis.call('HSET', KEYS[1], 'off', ARGV[3], 'bid', ARGV[4], 'seq', ARGV[6], 'ts', ARGV[7])
+local last = ARGV[4] .. '|' .. ARGV[3] .. '|' .. ARGV[8] -- an older release leaves it as it was
+redis.call('HSET', KEYS[1], 'off', ARGV[3], 'bid', ARGV[4], 'seq', ARGV[6], 'ts', ARGV[7], 'last', last)
 return 'OK'

@@ -1,0 +1,124 @@
+"""A partition's log folded again, into a model of Redis in memory: what Redis must hold after some offset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from wf_core import wire
+from wf_core.plan import Plan
+from wf_core.store.keys import PartitionKeys
+from wf_core.store.ops import split
+from wf_core.wire import Created, Document, Event
+from wf_orchestrator.batches import Decoded, fold
+from wf_orchestrator.machine.snapshot import to_ops
+from wf_orchestrator.machine.state import Execution, PartitionState
+from wf_orchestrator.plans import Plans
+
+Value = bytes | dict[Any, Any] | set[bytes] | list[Any]
+
+
+@dataclass(slots=True)
+class Model:
+    """Redis as far as APPLY writes it: keys with bytes, hashes, zsets (dicts of scores), sets and streams (lists)."""
+
+    keys: dict[str, Value] = field(default_factory=dict)
+
+    def apply(self, ops: Sequence[Sequence[str | bytes | int]]) -> None:
+        """Does what APPLY does."""
+        for op in split(ops):
+            command, key, *arguments = (_bytes(part) for part in op)
+            getattr(self, f"_{command.decode().lower()}")(key.decode(), arguments)
+
+    def _hset(self, key: str, arguments: list[bytes]) -> None:
+        self._get(key, dict).update(_pairs(arguments))
+
+    def _hdel(self, key: str, arguments: list[bytes]) -> None:
+        self._remove(key, dict, arguments)
+
+    def _zadd(self, key: str, arguments: list[bytes]) -> None:
+        self._get(key, dict).update((member, float(score)) for score, member in _pairs(arguments))
+
+    def _zrem(self, key: str, arguments: list[bytes]) -> None:
+        self._remove(key, dict, arguments)
+
+    def _sadd(self, key: str, arguments: list[bytes]) -> None:
+        self._get(key, set).update(arguments)
+
+    def _srem(self, key: str, arguments: list[bytes]) -> None:
+        self._get(key, set).difference_update(arguments)
+        self._drop_empty(key)
+
+    def _set(self, key: str, arguments: list[bytes]) -> None:
+        self.keys[key] = arguments[0]
+
+    def _setrange(self, key: str, arguments: list[bytes]) -> None:
+        start, data = int(arguments[0]), arguments[1]
+        old = self._get(key, bytes).ljust(start, b"\0")
+        self.keys[key] = old[:start] + data + old[start + len(data) :]
+
+    def _del(self, key: str, _arguments: list[bytes]) -> None:
+        self.keys.pop(key, None)
+
+    def _xadd(self, key: str, arguments: list[bytes]) -> None:
+        self._get(key, list).append((arguments[0], dict(_pairs(arguments[1:]))))
+
+    def _get(self, key: str, kind: type[Any]) -> Any:
+        return self.keys.setdefault(key, kind())
+
+    def _remove(self, key: str, kind: type[Any], members: list[bytes]) -> None:
+        held = self._get(key, kind)
+        for member in members:
+            held.pop(member, None)
+        self._drop_empty(key)
+
+    def _drop_empty(self, key: str) -> None:
+        if not self.keys[key]:
+            del self.keys[key]
+
+
+class Refold:
+    """A partition's log, folded from its beginning, as nobody but the log knows it."""
+
+    def __init__(self, namespace: str, partition: int) -> None:
+        self.keys = PartitionKeys.of(namespace, partition)
+        self.state = PartitionState()
+        self.model = Model()
+        self.offset = 0
+        self._executions: dict[str, Execution] = {}
+        self._documents: dict[str, dict[int, bytes]] = {}
+        self._parts: dict[str, int] = {}
+        self._plans = Plans()
+
+    async def add(self, records: Sequence[bytes]) -> None:
+        """Folds the next records."""
+        decoded: list[Decoded] = []
+        for offset, record in enumerate(records, self.offset):
+            try:
+                event = wire.decode_event(record)
+            except msgspec.MsgspecError:
+                continue
+            decoded.append(Decoded(offset, event, await self._plan(event)))
+        self.model.apply(to_ops(self.keys, fold(self.state, self._executions, decoded)))
+        self.offset += len(records)
+
+    async def _plan(self, event: Event) -> Plan | None:
+        if isinstance(event, Document):
+            self._documents.setdefault(event.hash, {})[event.part] = event.data
+            self._parts[event.hash] = event.parts
+        elif isinstance(event, Created):
+            parts = self._documents.get(event.document, {})
+            if parts and len(parts) == self._parts[event.document]:
+                return self._plans.get(event.document) or await self._plans.compile(event.document, parts)
+        return None
+
+
+def _bytes(part: str | bytes) -> bytes:
+    return part.encode() if isinstance(part, str) else part
+
+
+def _pairs(arguments: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(arguments[::2], arguments[1::2], strict=True)

@@ -1,0 +1,201 @@
+"""Rules that are broken on purpose: the simulation must notice."""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import wf_api.creation
+from wf_core import ids
+from wf_core.broker import topics
+from wf_core.broker.protocol import TopicPartition
+from wf_core.store.scripts import AcceptReply, Scripts
+from wf_orchestrator import batches, checkpoint, ownership, sending, sweeps
+from wf_orchestrator.machine.effects import Dispatch
+from wf_orchestrator.watch import Watch
+from wf_worker.heartbeat import Heartbeat
+from wf_worker.intake import Intake
+from wf_worker.lanes import Lanes
+from wf_worker.reports import Reports
+
+from simulation.patches import STAGE
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A broken rule: replaced text in Lua sources (which must be found), or a patch of the real code."""
+
+    replaced: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    """Name of a script → pairs of text and what stands there instead."""
+    patch: Callable[[], AbstractContextManager[object]] = nullcontext
+
+    def lua(self, source: str) -> str:
+        """A script as it runs in this world."""
+        if not self.replaced:
+            return source
+        name = source.partition("-- ")[2].partition(" ")[0]
+        for old, new in self.replaced.get(name, ()):
+            if old not in source:
+                raise LookupError(f"{name} does not hold {old!r} any more")
+            source = source.replace(old, new)
+        return source
+
+
+NONE = Mutant()
+
+
+def _patched(target: Any, name: str, value: Any) -> Callable[[], AbstractContextManager[object]]:
+    return lambda: mock.patch.object(target, name, value)
+
+
+async def _nothing(*_: Any, **_options: Any) -> None:
+    """A step that is left out."""
+
+
+# --- APPLY and its guards
+
+_FENCE = ("if m[1] ~= ARGV[1] then return 'FENCED' end", "")
+_OFFSET = ("if (m[2] or '0') ~= ARGV[2] then", "if false then")
+
+
+async def _apply_then_offset(self: Any, keys: Any, nonce: str, previous: int, following: int, *rest: Any, **named: Any):
+    answer = await _apply(self, keys, nonce, previous, following, *rest, **named)
+    if answer == "OK":
+        await self._redis.hset(keys.meta, "off", following)
+    return answer
+
+
+_apply = Scripts.apply
+
+
+# --- the outbox
+
+_written = checkpoint.apply
+
+
+async def _without_outbox(context: Any, partition: Any, offset: int, ops: Any, *rest: Any) -> None:
+    kept = [op for op in ops if not str(op[1]).startswith(partition.keys.outbox(""))]
+    await _written(context, partition, offset, kept, *rest)
+
+
+async def _produce_first(context: Any, partition: Any, offset: int, ops: Any, *rest: Any) -> None:
+    for op in ops:
+        if op[0] == "HSET" and op[1] == partition.keys.messages:
+            for message in op[3::2]:
+                await context.log.append(TopicPartition(topics.tasks(context.namespace, "default"), 0), [message])
+    await _without_outbox(context, partition, offset, ops, *rest)
+
+
+_delivered = batches.deliver
+
+
+async def _deliver_nothing(context: Any, partition: Any, outcomes: Any) -> None:
+    await _delivered(context, partition, outcomes)
+    for effect in (effect for outcome in outcomes for effect in outcome.effects):
+        if isinstance(effect, Dispatch):
+            partition.outbox.discard(effect.token)
+
+
+@contextlib.contextmanager
+def _produced_first() -> Iterator[None]:
+    with mock.patch.object(checkpoint, "apply", _produce_first), mock.patch.object(batches, "deliver", _deliver_nothing):
+        yield
+
+
+_flushed = sending.flush
+
+
+async def _trim_first(context: Any, sender: Any, partition: Any) -> bool:
+    if partition.live and not partition.closed:
+        nowhere = f"{topics.tasks(context.namespace, 'default')}-0:0:none"
+        waiting = [(entry.token, entry.queue, nowhere) for entry in list(partition.outbox._pending.values())]
+        if waiting:
+            await context.scripts.trim(partition.keys, partition.nonce, waiting)
+    return await _flushed(context, sender, partition)
+
+
+# --- owners and sweeps
+
+
+def _wall_silence(self: Any, worker: str, asked: float) -> float:
+    known = self.beats.get(worker)
+    return STAGE.wall() - int(known[0] or 0) / 1000 if known else 0.0
+
+
+_COUNTER = "redis.call('HINCRBY', KEYS[4], ARGV[1], 1)"
+_WALL = "redis.call('HSET', KEYS[4], ARGV[1], now)"
+
+
+async def _checked(_self: Any, partition: Any, _record: bytes) -> None:
+    partition.unchecked = False
+
+
+# --- workers and users
+
+
+async def _commit_first(self: Any, picked: Any) -> None:
+    for lane in {id(lane): lane for lane, _ in picked}.values():
+        known = lane.committed
+        await self._scripts.task_commit(lane.key, self._worker_id, lane.next_read, self._lease_ms, known=known)
+    await _claimed(self, picked)
+
+
+_claimed = Intake._claim
+
+
+def _claims_always(self: Any) -> bool:
+    return self._heard > float("-inf")
+
+
+async def _accept_nothing(_context: Any, command: Any, _now_ms: int) -> AcceptReply:
+    assert ids.is_execution_id(command.execution_id)
+    return AcceptReply("OK", zlib.compress(b""))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A broken rule, and what becomes of it: a violation in this world, or what repairs it there."""
+
+    world: str
+    repaired_by: str = ""
+    """The count that shows the repair at work; "": some seed is violated."""
+
+
+MUTANTS: dict[str, Mutant] = {
+    "no offset check": Mutant({"APPLY": (_OFFSET,)}),
+    "no nonce": Mutant({"APPLY": (_FENCE,)}),
+    "no offset check, no nonce": Mutant({"APPLY": (_FENCE, _OFFSET)}),
+    "offset in a second step": Mutant(
+        {"APPLY": (("'off', ARGV[3], 'bid'", "'bid'"),)}, _patched(Scripts, "apply", _apply_then_offset)
+    ),
+    "no outbox": Mutant(patch=_patched(checkpoint, "apply", _without_outbox)),
+    "produce before APPLY": Mutant(patch=_produced_first),
+    "trim before produce": Mutant(patch=_patched(sending, "flush", _trim_first)),
+    "no rewind on renew": Mutant(
+        {"RENEW": (("if ARGV[3] ~= '' and ARGV[3] ~= off then", "if false then"), ("return off", "return ARGV[3] ~= '' and ARGV[3] or off"))}
+    ),
+    "no re-scan": Mutant(patch=_patched(sending, "rescan", _nothing)),
+    "no orphan sweep": Mutant(patch=_patched(sweeps, "orphans", _nothing)),
+    "no dead sweep": Mutant(patch=_patched(sweeps, "dead", _nothing)),
+    "no accepted sweep": Mutant(patch=_patched(sweeps, "accepted", _nothing)),
+    "no condemning": Mutant(
+        {"CONDEMN": (("redis.call('HSET', KEYS[3], ARGV[2], string.format('condemned|", "local _ = (string.format('"),)}
+    ),
+    "heartbeat as wall time": Mutant(
+        {"BEAT": ((_COUNTER, _WALL),), "CLAIM": ((_COUNTER, _WALL),)}, _patched(Watch, "silent_for", _wall_silence)
+    ),
+    "no last record": Mutant(patch=_patched(ownership.Ownership, "check_last", _checked)),
+    "claim without check": Mutant({"CLAIM": (("elseif not claim then", "elseif true then"),)}),
+    "no live": Mutant({"CLAIM": (("if not live then", "if false then"),)}),
+    "cancel before live": Mutant({"BEAT": (("if live then cancel", "if true then cancel"),)}),
+    "commit before claim": Mutant(patch=_patched(Intake, "_claim", _commit_first)),
+    "no rewind of a task partition": Mutant(patch=_patched(Lanes, "rewind", lambda *_: None)),
+    "no resend of results": Mutant(patch=_patched(Reports, "again", lambda *_: None)),
+    "no quiet time": Mutant(patch=_patched(Heartbeat, "may_claim", _claims_always)),
+    "append without ACCEPT": Mutant(patch=_patched(wf_api.creation, "accept", _accept_nothing)),
+}
