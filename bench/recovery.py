@@ -33,6 +33,7 @@ from wf_core.store.keys import PartitionKeys
 
 PARTITIONS = 8
 WORKERS, ORCHESTRATORS = 3, 2
+PROBE: dict[str, Any] = {"name": "probe", "nodes": {"a": {"task": "core.noop"}}}
 _SLEEPERS = 9
 """Attempts that run when a worker or a child is killed: each worker holds some."""
 _CHAINS = 4
@@ -80,12 +81,25 @@ class Scene:
                 await self.client.post(f"/workflows/{execution}/cancel", headers={"prefer": "respond-async"})
 
     async def whole(self) -> None:
-        """Starts what was killed; returns when every worker is free and every partition owned and shared out."""
+        """Starts what was killed; returns when every partition is owned and every worker has run something."""
         for process in self.cluster.processes:
             if not process.alive:
                 process.restart()
         await self.until("every worker is free", self._workers_free)
         await self.until("the partitions are shared out", self._shared_out)
+        ran: set[str] = set()
+        while len(ran) < WORKERS:
+            ran.update(await asyncio.gather(*(self._probe() for _ in range(_SLEEPERS))))
+
+    async def _probe(self) -> str:
+        """Runs something short; who ran it."""
+        execution = await self.submit(PROBE)
+
+        async def ended() -> str:
+            node = await self.get(f"/workflows/{execution}/nodes/a")
+            return str(node["worker"]) if node["ended_at"] else ""
+
+        return str(await self.until("a probe ends", ended))
 
     async def _workers_free(self) -> bool:
         alive = [worker for worker in (await self.get("/workers"))["items"] if worker["alive"]]
@@ -137,7 +151,7 @@ async def orchestrator_killed(scene: Scene) -> Figures:
     answered: dict[int, float] = {}
     waiting: dict[int, str] = {}
     while len(waiting) < PARTITIONS:
-        execution = await scene.submit({"name": "probe", "nodes": {"a": {"task": "core.noop"}}})
+        execution = await scene.submit(PROBE)
         waiting.setdefault(partition_of(execution), execution)
 
     async def all_answered() -> bool:
@@ -169,7 +183,7 @@ async def api_killed(scene: Scene) -> Figures:
     killed = time.time()
     process.kill()
     process.restart()
-    await scene.submit({"name": "probe", "nodes": {"a": {"task": "core.noop"}}})
+    await scene.submit(PROBE)
     return {"an execution is accepted": time.time() - killed}
 
 
@@ -207,20 +221,21 @@ async def _sleeping(scene: Scene) -> AsyncIterator[dict[str, list[str]]]:
 
 
 async def _next_attempts(scene: Scene, executions: list[str], killed: float) -> Figures:
-    """When the last of the lost attempts was followed by the next one: dispatched, and started."""
-    dispatched, started = [], []
-    for execution in executions:
+    """When the last of the lost attempts was followed by the next one: dispatched, and seen to run."""
 
-        async def next_one(execution: str = execution) -> Any:
+    async def follow(execution: str) -> tuple[float, float]:
+        async def runs() -> bool:
             node = await scene.get(f"/workflows/{execution}/nodes/a")
-            return node if node["attempts"] > 1 and node["status"] == "RUNNING" else None
+            return bool(node["attempts"] > 1 and node["status"] == "RUNNING")
 
-        node = await scene.until("the next attempt runs", next_one)
-        started.append(_seconds(node["started_at"]) - killed)
+        await scene.until("the next attempt runs", runs)
+        seen = time.time()
         events = (await scene.get(f"/workflows/{execution}/events"))["items"]
         queued = next(e for e in events if e["kind"] == "node.queued" and e["attempt"] == 2)  # noqa: PLR2004 - the next
-        dispatched.append(_seconds(queued["ts"]) - killed)
-    return {"next attempt dispatched": max(dispatched), "next attempt started": max(started)}
+        return _seconds(queued["ts"]) - killed, seen - killed
+
+    found = await asyncio.gather(*map(follow, executions))
+    return {"next attempt dispatched": max(d for d, _ in found), "next attempt started": max(s for _, s in found)}
 
 
 async def _server_killed(scene: Scene, server: RedisServer | KafkaServer) -> Figures:
@@ -257,7 +272,7 @@ async def _ended_of(scene: Scene, execution: str, since: float) -> list[float]:
 
 async def _one_completes(scene: Scene) -> float:
     """When an execution ended that is submitted now."""
-    execution = await scene.submit({"name": "probe", "nodes": {"a": {"task": "core.noop"}}})
+    execution = await scene.submit(PROBE)
 
     async def ended() -> Any:
         return (await scene.get(f"/workflows/{execution}"))["ended_at"]

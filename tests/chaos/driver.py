@@ -135,7 +135,8 @@ async def _stage(
         "APP_WORKER_TASK_PATHS": str(Path(__file__).parent / "tasks"),
         "WF_CHAOS_RUNS": str(directory / "runs.txt"),
     }
-    settings = Settings(**{name[4:].lower(): value for name, value in environment.items() if name.startswith("APP_")})
+    given: dict[str, Any] = {name[4:].lower(): value for name, value in environment.items() if name.startswith("APP_")}
+    settings = Settings(**given)
     chance = random.Random(f"{options.seed} supervisor")
     with contextlib.ExitStack() as stack, Cluster(environment, directory) as cluster:
         for kind, count in zip(KINDS, options.counts, strict=True):

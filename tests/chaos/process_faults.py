@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from contextlib import suppress
+from functools import partial
 
 from wf_testservers.cluster import EngineProcess
 
@@ -50,7 +51,7 @@ async def roll(scene: Scene, chance: random.Random, kind: str) -> str:
                 continue
             names.append(process.name)
             scene.supervisor.terminate(process)
-            await until(lambda process=process: process in scene.supervisor.running(kind), LONGEST_STOP + 10)
+            await until(partial(_is_back, scene, process), LONGEST_STOP + 10)
             await asyncio.sleep(chance.uniform(0.5, 1.5))
     return ", ".join(names)
 
@@ -71,6 +72,10 @@ async def child_pause(scene: Scene, chance: random.Random) -> str:
     pause_child(pid)
     asyncio.get_running_loop().call_later(seconds, wake_child, pid, parent)
     return f"{pid} of {process.name} for {seconds:.1f} s"
+
+
+def _is_back(scene: Scene, process: EngineProcess) -> bool:
+    return process in scene.supervisor.running(process.kind)
 
 
 def _any(scene: Scene, chance: random.Random, kind: str) -> EngineProcess:

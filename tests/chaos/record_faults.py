@@ -15,7 +15,7 @@ from wf_core.errors import WfError
 from wf_core.settings import Settings
 from wf_core.store.client import redis_errors
 
-AWAY = (WfError, *redis_errors)
+AWAY: tuple[type[Exception], ...] = (WfError, TimeoutError, *redis_errors)
 _MOST_COPIES = 60
 _LATE_SECONDS = (3.0, 40.0)
 _READ_SECONDS = 2.0
@@ -92,7 +92,7 @@ async def _newest(scene: Scene, chance: random.Random) -> tuple[TopicPartition, 
                 begin = max(await log.begin(source), end - wanted)
                 if begin < end:
                     return source, await _read(log, source, begin)
-    except (*AWAY, TimeoutError) as error:
+    except AWAY as error:
         raise NotNowError from error
     raise NotNowError
 
@@ -110,5 +110,5 @@ async def _append(scene: Scene, source: TopicPartition, records: list[bytes]) ->
     try:
         async with asyncio.timeout(15), scene.log() as (_, log):
             await log.append(source, records)
-    except (*AWAY, TimeoutError) as error:
+    except AWAY as error:
         raise NotNowError from error

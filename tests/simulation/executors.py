@@ -12,6 +12,8 @@ from wf_core.states import AttemptStatus
 from wf_core.wire import Failure, TaskMessage
 from wf_worker.attempts import Attempt, Ended
 
+from simulation.loop import PROCESS
+
 if TYPE_CHECKING:
     from simulation.world import World
 
@@ -48,6 +50,12 @@ class Executors:
         self._ids = itertools.count()
         self._settled = asyncio.Event()
         self._settled.set()
+        self._process = PROCESS.get()
+        world.executors.append(self)
+
+    def works_on(self, token: str) -> bool:
+        """Whether a process that lives, and is not stopped, runs this attempt."""
+        return not (self._process.killed or self._process.stopped) and token in self.running()
 
     @property
     def free(self) -> int:
@@ -68,7 +76,7 @@ class Executors:
 
     def run(self, token: str, message: TaskMessage) -> None:
         """The user's code begins."""
-        self._world.attempt_begins(token)
+        self._world.attempt_begins(token, self)
         attempt = Attempt(
             id=next(self._ids),
             token=token,

@@ -22,6 +22,7 @@ from wf_core.wire import Lost, decode_event
 from wf_orchestrator.service import OrchestratorService
 from wf_worker.service import WorkerService
 
+from simulation.executors import Executors
 from simulation.faults import Faults
 from simulation.log import LogServer
 from simulation.loop import OUTSIDE, PROCESS, Loop, Process
@@ -121,6 +122,7 @@ class World:
             worker_grace=2.0,
         )
         self.jobs = jobs(self, EXECUTIONS, STORM_SECONDS / 2)
+        self.executors: list[Executors] = []
         self.starts: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.trace: deque[tuple[float, str, str, Any]] = deque(maxlen=TRACE)
@@ -155,8 +157,10 @@ class World:
         if isinstance(error, Violation):
             raise error
 
-    def attempt_begins(self, token: str) -> None:
+    def attempt_begins(self, token: str, where: Executors) -> None:
         """The user's code of an attempt runs."""
+        if any(other.works_on(token) for other in self.executors if other is not where):
+            self.counts["run at once"] += 1
         self.starts[token] += 1
         if self.starts[token] > 1 and not (self.kind.loses_state or self.kind.loses_log):
             raise Violation(f"{token} runs twice although no data was lost")

@@ -122,7 +122,6 @@ async def test_a_worker_that_does_not_come_back_is_waited_for(start_worker, desk
     noticed = time.monotonic()
     await until("messages are claimed again", heartbeat.may_claim, 10)
     assert time.monotonic() - noticed > 1.2
-    assert (await desk.run("t.echo")).status == "COMPLETED"
 
 
 async def silence(worker) -> None:

@@ -182,12 +182,16 @@ async def test_records_that_kafka_deleted_are_out_of_range(log, source, reader, 
 
 
 @pytest.mark.parametrize("log_driver", ["kafka"], indirect=True)
-async def test_a_topic_that_was_deleted_and_created_again_is_out_of_range(log, source, reader, collect, admin):
+async def test_a_topic_that_was_deleted_and_created_again_is_out_of_range(
+    log, source, reader, collect, admin, kafka_server
+):
     """A reader that waits at the old end is told, though the new topic has records; from its beginning it reads them.
 
     Only a new topic that already reaches that far goes unnoticed here: the hash of the last folded record, and the
     log's incarnation, are for that.
     """
+    if kafka_server.kind == "stand-in":
+        pytest.skip("the stand-in creates a topic by itself when a reader asks for it")
     await log.append(source, [b"a", b"b", b"c"])
     reader.assign({source: 0})
     await collect(reader, 3)
