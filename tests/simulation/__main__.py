@@ -1,5 +1,7 @@
 """`python -m simulation`: many seeds of the simulation, on several processors; prints what was found."""
 
+# ruff: noqa: T201 - what it prints is its purpose
+
 from __future__ import annotations
 
 import argparse
@@ -85,5 +87,5 @@ def _show(seed: int, world: str, mutant: str) -> int:
 if __name__ == "__main__":
     if os.environ.get("PYTHONHASHSEED") != "0":  # sets of text must have the same order in every process
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "simulation", *sys.argv[1:]])
+        os.execv(sys.executable, [sys.executable, "-m", "simulation", *sys.argv[1:]])  # noqa: S606 - itself
     sys.exit(main())

@@ -7,12 +7,11 @@ import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from simulation.loop import PROCESS
 from wf_core.catalogue import Catalogue, TaskInfo
 from wf_core.states import AttemptStatus
 from wf_core.wire import Failure, TaskMessage
 from wf_worker.attempts import Attempt, Ended
-
-from simulation.loop import PROCESS
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -29,14 +28,14 @@ class _Runners:
 class Executors:
     """What `wf_worker.executors.Executors` is to the supervisor, without children."""
 
-    def __init__(  # noqa: PLR0913 - as the original, and the world
+    def __init__(
         self,
         world: World,
         configure: Any,
         now_ms: Callable[[], int],
         on_end: Callable[[Attempt, Ended], None],
         on_free: Callable[[], None],
-        grace: float = 0.0,
+        grace: float = 0.0,  # noqa: ARG002 - attempts end at once
     ) -> None:
         self.configure = configure
         self.runners = _Runners()
@@ -121,5 +120,3 @@ class Executors:
         self._on_free()
         if not self._attempts:
             self._settled.set()
-
-

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from wf_core.broker.protocol import Batch, LogUnavailableError, OffsetOutOfRangeError, TopicPartition
-
 from simulation.network import Server
+from wf_core.broker.protocol import Batch, LogUnavailableError, OffsetOutOfRangeError, TopicPartition
 
 if TYPE_CHECKING:
     from simulation.loop import Process
@@ -46,6 +45,7 @@ class LogServer(Server):
             if not waiter.done():
                 waiter.set_result(None)
         self._waiting.clear()
+        self.world.after_append()
         return list(range(first, first + len(added)))
 
     def lose_all(self) -> None:
@@ -78,11 +78,16 @@ class Log:
     async def close(self) -> None:
         """Nothing is kept open."""
 
-    async def ensure_topics(self, topics: Mapping[str, int]) -> None:
+    async def ensure_topics(self, topics: Mapping[str, int]) -> None:  # noqa: ARG002 - as in the protocol
         """Topics make themselves."""
         await self.server.call(self.process, "topics", lambda: None)
 
-    async def append(self, source: TopicPartition, records: Sequence[bytes], key: bytes | None = None) -> list[int]:
+    async def append(
+        self,
+        source: TopicPartition,
+        records: Sequence[bytes],
+        key: bytes | None = None,  # noqa: ARG002 - the partition is given
+    ) -> list[int]:
         """Appends in order."""
         what = f"append {len(records)} to {source.topic}-{source.partition}"
         offsets: list[int] = await self.server.call(

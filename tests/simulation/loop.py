@@ -141,7 +141,7 @@ class Loop(asyncio.AbstractEventLoop):
             self.tasks = [one for one in self.tasks if not one.done()]
         return task
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(self, _executor: Any, func: Callable[..., Any], *args: Any) -> Any:
         """Runs the function at once: threads have no place in a simulation."""
         future = self.create_future()
         try:

@@ -1,4 +1,4 @@
-"""Runs the Lua scripts themselves, as Redis does: `redis.call`, `redis.pcall`, `cmsgpack`, whole numbers as integers."""
+"""Runs the Lua scripts themselves, as Redis does: `redis.call`, `redis.pcall`, `cmsgpack`, whole numbers."""
 
 from __future__ import annotations
 

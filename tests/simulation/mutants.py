@@ -11,19 +11,17 @@ from typing import Any
 from unittest import mock
 
 import wf_api.creation
+from simulation.patches import STAGE
 from wf_core import ids
 from wf_core.broker import topics
 from wf_core.broker.protocol import TopicPartition
 from wf_core.store.scripts import AcceptReply, Scripts
-from wf_orchestrator import batches, checkpoint, ownership, sending, sweeps
+from wf_orchestrator import batches, checkpoint, sending, sweeps
 from wf_orchestrator.machine.effects import Dispatch
 from wf_orchestrator.watch import Watch
 from wf_worker.heartbeat import Heartbeat
 from wf_worker.intake import Intake
-from wf_worker.lanes import Lanes
 from wf_worker.reports import Reports
-
-from simulation.patches import STAGE
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,10 @@ async def _deliver_nothing(context: Any, partition: Any, outcomes: Any) -> None:
 
 @contextlib.contextmanager
 def _produced_first() -> Iterator[None]:
-    with mock.patch.object(checkpoint, "apply", _produce_first), mock.patch.object(batches, "deliver", _deliver_nothing):
+    with (
+        mock.patch.object(checkpoint, "apply", _produce_first),
+        mock.patch.object(batches, "deliver", _deliver_nothing),
+    ):
         yield
 
 
@@ -131,10 +132,6 @@ _COUNTER = "redis.call('HINCRBY', KEYS[4], ARGV[1], 1)"
 _WALL = "redis.call('HSET', KEYS[4], ARGV[1], now)"
 
 
-async def _checked(_self: Any, partition: Any, _record: bytes) -> None:
-    partition.unchecked = False
-
-
 # --- workers and users
 
 
@@ -157,15 +154,6 @@ async def _accept_nothing(_context: Any, command: Any, _now_ms: int) -> AcceptRe
     return AcceptReply("OK", zlib.compress(b""))
 
 
-@dataclass(frozen=True)
-class Case:
-    """A broken rule, and what becomes of it: a violation in this world, or what repairs it there."""
-
-    world: str
-    repaired_by: str = ""
-    """The count that shows the repair at work; "": some seed is violated."""
-
-
 MUTANTS: dict[str, Mutant] = {
     "no offset check": Mutant({"APPLY": (_OFFSET,)}),
     "no nonce": Mutant({"APPLY": (_FENCE,)}),
@@ -177,24 +165,21 @@ MUTANTS: dict[str, Mutant] = {
     "produce before APPLY": Mutant(patch=_produced_first),
     "trim before produce": Mutant(patch=_patched(sending, "flush", _trim_first)),
     "no rewind on renew": Mutant(
-        {"RENEW": (("if ARGV[3] ~= '' and ARGV[3] ~= off then", "if false then"), ("return off", "return ARGV[3] ~= '' and ARGV[3] or off"))}
+        {
+            "RENEW": (
+                ("if ARGV[3] ~= '' and ARGV[3] ~= off then", "if false then"),
+                ("return off", "return ARGV[3] ~= '' and ARGV[3] or off"),
+            )
+        }
     ),
-    "no re-scan": Mutant(patch=_patched(sending, "rescan", _nothing)),
     "no orphan sweep": Mutant(patch=_patched(sweeps, "orphans", _nothing)),
     "no dead sweep": Mutant(patch=_patched(sweeps, "dead", _nothing)),
     "no accepted sweep": Mutant(patch=_patched(sweeps, "accepted", _nothing)),
-    "no condemning": Mutant(
-        {"CONDEMN": (("redis.call('HSET', KEYS[3], ARGV[2], string.format('condemned|", "local _ = (string.format('"),)}
-    ),
     "heartbeat as wall time": Mutant(
         {"BEAT": ((_COUNTER, _WALL),), "CLAIM": ((_COUNTER, _WALL),)}, _patched(Watch, "silent_for", _wall_silence)
     ),
-    "no last record": Mutant(patch=_patched(ownership.Ownership, "check_last", _checked)),
     "claim without check": Mutant({"CLAIM": (("elseif not claim then", "elseif true then"),)}),
-    "no live": Mutant({"CLAIM": (("if not live then", "if false then"),)}),
-    "cancel before live": Mutant({"BEAT": (("if live then cancel", "if true then cancel"),)}),
     "commit before claim": Mutant(patch=_patched(Intake, "_claim", _commit_first)),
-    "no rewind of a task partition": Mutant(patch=_patched(Lanes, "rewind", lambda *_: None)),
     "no resend of results": Mutant(patch=_patched(Reports, "again", lambda *_: None)),
     "no quiet time": Mutant(patch=_patched(Heartbeat, "may_claim", _claims_always)),
     "append without ACCEPT": Mutant(patch=_patched(wf_api.creation, "accept", _accept_nothing)),

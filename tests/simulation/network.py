@@ -40,7 +40,7 @@ class Server:
         """What its client raises."""
         raise NotImplementedError
 
-    def call(  # noqa: PLR0913 - the call, and what may befall it
+    def call(
         self,
         process: Process,
         what: str,

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from simulation.store import Hash, Members, Zset
 from wf_core.states import ExecutionStatus
 from wf_core.store.keys import PartitionKeys
 from wf_orchestrator.plans import Plans
 from wf_orchestrator.refold import Refold
-
-from simulation.store import Hash, Members, Zset
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -122,7 +121,9 @@ def _difference(expected: dict[str, Any], found: dict[str, Any], key: str) -> st
         names = [name for name in was.keys() | now.keys() if was.get(name) != now.get(name)]
         return ", ".join(f"{n!r}: {was.get(n)!r} expected, {now.get(n)!r} found" for n in sorted(names)[:4])
     if isinstance(was, list) and isinstance(now, list):
-        at = next((i for i, pair in enumerate(zip(was, now, strict=False)) if pair[0] != pair[1]), min(len(was), len(now)))
+        at = next(
+            (i for i, pair in enumerate(zip(was, now, strict=False)) if pair[0] != pair[1]), min(len(was), len(now))
+        )
         return f"entry {at}: {was[at : at + 1]} expected, {now[at : at + 1]} found"
     return f"{was!r} expected, {now!r} found"
 

@@ -11,24 +11,24 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import structlog
+
 import wf_orchestrator.plans
 import wf_orchestrator.service
 import wf_worker.service
-from wf_core.plugins import drivers
-from wf_core.plugins.observers import Observers
-from wf_core.store.clock import Clock
-from wf_orchestrator.policy_book import PolicyBook
-
 from simulation.executors import Executors
 from simulation.log import Log
 from simulation.loop import PROCESS
 from simulation.redis import Client
+from wf_core.plugins import drivers
+from wf_core.plugins.observers import Observers
+from wf_core.store.clock import Clock
+from wf_orchestrator.policy_book import PolicyBook
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -128,5 +128,3 @@ def _replaced() -> Iterator[tuple[Any, str, Any]]:
     yield Observers, "load", lambda _: None  # they decide nothing
     yield PolicyBook, "load", functools.cache(PolicyBook.load)
     yield wf_orchestrator.plans, "_load", functools.cache(wf_orchestrator.plans._load)
-
-

@@ -119,97 +119,97 @@ class Commands:
     def _do(self, command: Iterable[Any], convert: Callable[[Any], Any] | None = None) -> Any:
         raise NotImplementedError
 
-    def evalsha(self, sha: str, count: int, *arguments: Any) -> Any:  # noqa: D102 - as in redis-py, like all below
+    def evalsha(self, sha: str, count: int, *arguments: Any) -> Any:
         return self._do(("EVALSHA", sha, count, *arguments))
 
-    def eval(self, source: str, count: int, *arguments: Any) -> Any:  # noqa: D102
+    def eval(self, source: str, count: int, *arguments: Any) -> Any:
         return self._do(("EVAL", source, count, *arguments))
 
-    def ping(self) -> Any:  # noqa: D102
+    def ping(self) -> Any:
         return self._do(("PING",), lambda _: True)
 
-    def time(self) -> Any:  # noqa: D102
+    def time(self) -> Any:
         return self._do(("TIME",), lambda reply: tuple(int(part) for part in reply))
 
-    def info(self, section: str = "") -> Any:  # noqa: D102
+    def info(self, section: str = "") -> Any:
         def parsed(run_id: str) -> dict[str, Any]:
             return {"run_id": run_id, "redis_version": "7.4.0", "aof_enabled": 1, "maxmemory_policy": "noeviction"}
 
         return self._do(("INFO", section), parsed)
 
-    def publish(self, channel: str, message: Any) -> Any:  # noqa: D102
+    def publish(self, channel: str, message: Any) -> Any:
         return self._do(("PUBLISH", channel, message))
 
-    def get(self, key: str) -> Any:  # noqa: D102
+    def get(self, key: str) -> Any:
         return self._do(("GET", key))
 
-    def mget(self, keys: Sequence[str]) -> Any:  # noqa: D102
+    def mget(self, keys: Sequence[str]) -> Any:
         return self._do(("MGET", *keys))
 
-    def set(self, key: str, value: Any, ex: int | None = None) -> Any:  # noqa: D102
+    def set(self, key: str, value: Any, ex: int | None = None) -> Any:
         return self._do(("SET", key, value, *(("EX", ex) if ex is not None else ())), lambda _: True)
 
-    def delete(self, *keys: str) -> Any:  # noqa: D102
+    def delete(self, *keys: str) -> Any:
         return self._do(("DEL", *keys))
 
-    def exists(self, *keys: str) -> Any:  # noqa: D102
+    def exists(self, *keys: str) -> Any:
         return self._do(("EXISTS", *keys))
 
-    def hget(self, key: str, name: str) -> Any:  # noqa: D102
+    def hget(self, key: str, name: str) -> Any:
         return self._do(("HGET", key, name))
 
-    def hmget(self, key: str, names: Sequence[str], *more: str) -> Any:  # noqa: D102
+    def hmget(self, key: str, names: Sequence[str], *more: str) -> Any:
         return self._do(("HMGET", key, *([names] if isinstance(names, str) else names), *more))
 
-    def hgetall(self, key: str) -> Any:  # noqa: D102
+    def hgetall(self, key: str) -> Any:
         return self._do(("HGETALL", key), lambda flat: dict(zip(flat[::2], flat[1::2], strict=True)))
 
-    def hkeys(self, key: str) -> Any:  # noqa: D102
+    def hkeys(self, key: str) -> Any:
         return self._do(("HKEYS", key))
 
-    def hlen(self, key: str) -> Any:  # noqa: D102
+    def hlen(self, key: str) -> Any:
         return self._do(("HLEN", key))
 
-    def hexists(self, key: str, name: str) -> Any:  # noqa: D102
+    def hexists(self, key: str, name: str) -> Any:
         return self._do(("HEXISTS", key, name), bool)
 
-    def hset(self, key: str, name: str, value: Any) -> Any:  # noqa: D102
+    def hset(self, key: str, name: str, value: Any) -> Any:
         return self._do(("HSET", key, name, value))
 
-    def hsetnx(self, key: str, name: str, value: Any) -> Any:  # noqa: D102
+    def hsetnx(self, key: str, name: str, value: Any) -> Any:
         return self._do(("HSETNX", key, name, value))
 
-    def hdel(self, key: str, *names: str) -> Any:  # noqa: D102
+    def hdel(self, key: str, *names: str) -> Any:
         return self._do(("HDEL", key, *names))
 
-    def smembers(self, key: str) -> Any:  # noqa: D102
+    def smembers(self, key: str) -> Any:
         return self._do(("SMEMBERS", key), set)
 
-    def zadd(self, key: str, mapping: Mapping[str, float]) -> Any:  # noqa: D102
+    def zadd(self, key: str, mapping: Mapping[str, float]) -> Any:
         return self._do(("ZADD", key, *(part for member, score in mapping.items() for part in (score, member))))
 
-    def zrem(self, key: str, *members: str) -> Any:  # noqa: D102
+    def zrem(self, key: str, *members: str) -> Any:
         return self._do(("ZREM", key, *members))
 
-    def zcard(self, key: str) -> Any:  # noqa: D102
+    def zcard(self, key: str) -> Any:
         return self._do(("ZCARD", key))
 
-    def zcount(self, key: str, low: Any, high: Any) -> Any:  # noqa: D102
+    def zcount(self, key: str, low: Any, high: Any) -> Any:
         return self._do(("ZCOUNT", key, low, high))
 
-    def zrange(self, key: str, start: int, end: int, *, withscores: bool = False) -> Any:  # noqa: D102
+    def zrange(self, key: str, start: int, end: int, *, withscores: bool = False) -> Any:
         return self._do(("ZRANGE", key, start, end, *_with(withscores)), _pairs if withscores else None)
 
-    def zrangebyscore(  # noqa: D102
+    def zrangebyscore(
         self, key: str, low: Any, high: Any, start: int | None = None, num: int | None = None, withscores: bool = False
     ) -> Any:
         limit = () if start is None else ("LIMIT", start, num)
         return self._do(("ZRANGEBYSCORE", key, low, high, *_with(withscores), *limit), _pairs if withscores else None)
 
-    def zremrangebyscore(self, key: str, low: Any, high: Any) -> Any:  # noqa: D102
+    def zremrangebyscore(self, key: str, low: Any, high: Any) -> Any:
         return self._do(("ZREMRANGEBYSCORE", key, low, high))
 
-    def xrevrange(self, key: str, high: str = "+", low: str = "-", count: int | None = None) -> Any:  # noqa: D102
+    def xrevrange(self, key: str, high: str = "+", low: str = "-", count: int | None = None) -> Any:
         return self._do(("XREVRANGE", key, high, low, *(("COUNT", count) if count is not None else ())), _entries)
 
 
@@ -220,7 +220,7 @@ class Client(Commands):
         self.server = server
         self.process = process
 
-    def pipeline(self, transaction: bool = True) -> Pipeline:
+    def pipeline(self, transaction: bool = True) -> Pipeline:  # noqa: ARG002 - as in redis-py
         """Commands that travel together."""
         return Pipeline(self)
 
@@ -249,7 +249,9 @@ class Client(Commands):
         if weight == 1.0 and names[0] in _FREQUENT:
             weight = _OFTEN
         what = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-        key = commands[0][3] if weight > 0.1 and len(commands[0]) > 3 else commands[0][1] if len(commands[0]) > 1 else b""
+        key = (
+            commands[0][3] if weight > 0.1 and len(commands[0]) > 3 else commands[0][1] if len(commands[0]) > 1 else b""
+        )
         replies: list[Any] = await server.call(
             self.process, f"{what} {key.decode()}", lambda: server.execute(commands), weight=weight
         )

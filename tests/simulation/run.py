@@ -28,6 +28,8 @@ class Summary:
     counts: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     violations: dict[int, str] = field(default_factory=dict)
+    fingerprints: dict[int, int] = field(default_factory=dict)
+    """A number for all the steps of a seed."""
 
     def add(self, other: Summary) -> None:
         """Takes in another one of the same world."""
@@ -36,6 +38,7 @@ class Summary:
         self.counts += other.counts
         self.faults += other.faults
         self.violations |= other.violations
+        self.fingerprints |= other.fingerprints
 
 
 def run(seed: int, world: str, mutant: str = "", **limits: Any) -> tuple[World, str]:
@@ -61,6 +64,7 @@ def simulate(world: str, seeds: Iterable[int], mutant: str = "", most: int | Non
             summary.seconds += one.loop.now
             summary.counts += one.counts
             summary.faults += one.faults.counts
+            summary.fingerprints[seed] = one.fingerprint
             if violated:
                 summary.violations[seed] = violated
                 if most is not None and len(summary.violations) >= most:
@@ -106,7 +110,9 @@ def shrink(seed: int, world: str, mutant: str = "") -> tuple[World, str, str]:
                     break
             else:
                 break
-    left = f"{sum(best.faults.counts.values())} faults: " + ", ".join(f"{k} ×{n}" for k, n in best.faults.counts.items())
+    left = f"{sum(best.faults.counts.values())} faults: " + ", ".join(
+        f"{k} ×{n}" for k, n in best.faults.counts.items()
+    )
     return best, violated, left
 
 
@@ -131,6 +137,4 @@ def show(world: World) -> str:
 
 def _short(answer: Any) -> str:
     text = answer if isinstance(answer, str) else repr(answer)
-    return text if len(text) < 160 else f"{text[:160]}…"  # noqa: PLR2004 - a line
-
-
+    return text if len(text) < 160 else f"{text[:160]}…"

@@ -264,9 +264,11 @@ class Store:
         stream.append((entry_id, dict(zip(pairs[::2], pairs[1::2], strict=True))))
         return entry_id
 
-    def _do_xrevrange(self, key: bytes, high: bytes, low: bytes, *options: bytes) -> list[Any]:
+    def _do_xrevrange(self, key: bytes, _high: bytes, _low: bytes, *options: bytes) -> list[Any]:
         most = int(options[1]) if options else None
-        return [[at, [p for pair in fields.items() for p in pair]] for at, fields in self.keys.get(key, [])[::-1][:most]]
+        return [
+            [at, [p for pair in fields.items() for p in pair]] for at, fields in self.keys.get(key, [])[::-1][:most]
+        ]
 
     def _do_xlen(self, key: bytes) -> int:
         return len(self.keys.get(key, ()))

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from simulation.documents import SUBMISSIONS
+from simulation.patches import STAGE
 from wf_api.cached import Cached
 from wf_api.context import ApiContext
 from wf_api.control import cancel, trigger
@@ -18,12 +20,9 @@ from wf_core.errors import UnavailableError
 from wf_core.store.client import redis_errors
 from wf_core.store.scripts import Scripts
 
-from simulation.documents import SUBMISSIONS
-from simulation.patches import STAGE
-
 if TYPE_CHECKING:
-    from wf_api.intake import Submission
     from simulation.world import World
+    from wf_api.intake import Submission
 
 _AWAY = (*redis_errors, UnavailableError, TimeoutError)
 

@@ -1,4 +1,4 @@
-"""One run: servers, processes and users, a storm of faults, then calm until everything has ended, then the last look."""
+"""One run: servers, processes and users, a storm of faults, then calm until everything has ended, and a last look."""
 
 from __future__ import annotations
 
@@ -12,15 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis.exceptions import ResponseError
-from wf_core.broker import topics
-from wf_core.broker.protocol import OffsetOutOfRangeError, TopicPartition
-from wf_core.errors import UnavailableError
-from wf_core.settings import Settings
-from wf_core.states import ExecutionStatus
-from wf_core.store.client import redis_errors
-from wf_core.wire import Lost, decode_event
-from wf_orchestrator.service import OrchestratorService
-from wf_worker.service import WorkerService
 
 from simulation.executors import Executors
 from simulation.faults import Faults
@@ -31,6 +22,15 @@ from simulation.oracle import Oracle, Violation
 from simulation.patches import STAGE
 from simulation.redis import RedisServer
 from simulation.users import Api, jobs
+from wf_core.broker import topics
+from wf_core.broker.protocol import OffsetOutOfRangeError, TopicPartition
+from wf_core.errors import UnavailableError
+from wf_core.settings import Settings
+from wf_core.states import ExecutionStatus
+from wf_core.store.client import redis_errors
+from wf_core.wire import Lost, decode_event
+from wf_orchestrator.service import OrchestratorService
+from wf_worker.service import WorkerService
 
 PARTITIONS, TASK_PARTITIONS = 2, 3
 STORM_SECONDS = 15.0
@@ -41,6 +41,10 @@ TRACE = 80
 _ORCHESTRATORS, _WORKERS = 2, 3
 _PAUSES = (0.1, 1.0, 4.0, 9.0)
 _RESTART_SECONDS = 1.5
+
+
+_STEPS = ("APPLY", "CLAIM", "TRIM", "TASK_COMMIT", "CONDEMN", "ACCEPT")
+_AFTER_A_STEP = 0.02
 
 
 @dataclass(frozen=True)
@@ -168,8 +172,20 @@ class World:
     def after_script(self, name: str, keys: list[bytes], reply: Any) -> None:
         """A script was carried out."""
         self.counts[f"{name} {reply.decode()}" if isinstance(reply, bytes) else name] += 1
+        if name in _STEPS:
+            self._soon("redis rolls back", "one slot rolls back")
         if name == "APPLY" and reply == b"OK" and not self.kind.loses_log:
             self.oracle.check(int(keys[0].partition(b"{")[2].partition(b"}")[0]))
+
+    def after_append(self) -> None:
+        """Records were appended."""
+        self._soon("tail lost")
+
+    def _soon(self, *kinds: str) -> None:
+        """A loss of data is worst just after a step: soon enough to take it back."""
+        for kind in kinds:
+            if kind in self.kind.rates and self.faults.random.random() < _AFTER_A_STEP and self.faults.strike(kind):
+                self.loop.later(self.random.random() ** 2 * 0.2, self._befall, kind)
 
     # --- processes
 
@@ -272,10 +288,10 @@ class World:
             await asyncio.sleep(pause)
             kind = self.faults.random.choices(list(rates), list(rates.values()))[0]
             if self.faults.strike(kind):
-                self.note(OUTSIDE, kind, "")
                 self._befall(kind)
 
     def _befall(self, kind: str) -> None:
+        self.note(OUTSIDE, kind, "")
         draw = self.random.random
         victim = self._slots[self.random.choice(list(self._slots))]
         match kind:
@@ -357,5 +373,3 @@ class World:
                     self.counts[f"lost: {event.reason}"] += 1
         self.counts["attempts"] = sum(self.starts.values())
         self.counts["run twice"] = sum(n - 1 for n in self.starts.values())
-
-

@@ -24,7 +24,7 @@ ID = new_execution_id(2, 1_790_000_000_000)
 RESULT = {
     "kind": "result",
     "execution": ID,
-    "ts": 1_790_000_000_000,
+    "ts": 1_700_000_000_000,
     "source": "w",
     "node": "a",
     "attempt": 1,
@@ -186,6 +186,8 @@ async def test_what_is_refused(topic: Topic, api: httpx.AsyncClient, settings: S
         (event, {"record": RESULT | {"execution": "x"}}, "/record/execution"),
         (event, {"record": RESULT | {"execution": away}}, "/record/execution"),
         (event, {"record": RESULT | {"v": 99}}, "/record"),
+        (event, {"record": RESULT | {"ts": 1_700_000_000_000_000}}, "/record/ts"),
+        (event, {"record": RESULT | {"ts": 2**70}}, "/record"),
         (event, {"record": RESULT | {"output": "x" * 1_000_000}}, "/record"),
         (event, {"rekord": RESULT}, "/rekord"),
         (message, {"record": RESULT}, "/record"),

@@ -32,6 +32,8 @@ PAGE_BYTES = 4 * 2**20
 """Of records in one page of a list; a longer one ends early."""
 _LATEST_MS = 250_000_000_000_000
 """In the year 9892: later ones have no name in RFC 3339."""
+_DIGITS = 18
+"""Of an offset: below 2^63."""
 _decode = msgspec.msgpack.Decoder(wire.DeadLetter).decode
 
 
@@ -52,6 +54,11 @@ class Found:
     id: int
     letter: wire.DeadLetter
     mark: Mark | None
+
+
+def parse_offset(text: str) -> int | None:
+    """The offset that the text is; None when it is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS else None
 
 
 async def page(context: ApiContext, before: int | None, limit: int) -> tuple[list[Found], str | None]:
@@ -76,8 +83,8 @@ async def page(context: ApiContext, before: int | None, limit: int) -> tuple[lis
 async def one(context: ApiContext, number: str) -> Found:
     """The letter with this id. Raises the problem 404."""
     source = _source(context)
-    offset = int(number) if number.isascii() and number.isdecimal() and len(number) < 19 else -1  # noqa: PLR2004 - 2^63
-    if not await context.log.begin(source) <= offset < await context.log.end(source):
+    offset = parse_offset(number)
+    if offset is None or not await context.log.begin(source) <= offset < await context.log.end(source):
         raise _unknown()
     found = await _read(context, offset, offset + 1)
     if not found:
@@ -97,7 +104,8 @@ async def send(context: ApiContext, found: Found, edited: Any, *, again: bool) -
             return found.mark
         detail = f"It was {found.mark.status} before. ?again=true sends it all the same."
         raise ProblemError("dead-letter-settled", detail, current_status=found.mark.status)
-    sent = parcel(found.letter, edited, context.settings.namespace, context.partitions)
+    now_ms = context.clock.now_ms()
+    sent = parcel(found.letter, edited, context.settings.namespace, context.partitions, now_ms)
     if sent.command_ts is not None:
         expired = await context.redis.get(PartitionKeys.of(context.settings.namespace, sent.target.partition).expired)
         if sent.command_ts <= int(expired or 0):

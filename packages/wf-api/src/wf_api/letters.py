@@ -20,6 +20,9 @@ from wf_core.wire import NewerRecordError
 
 _JSON = ("input", "output", "params")
 """Fields whose bytes are JSON of users: shown as the value that they are."""
+_AHEAD_MS = 60_000
+"""So far a record may be ahead of Redis' clock. The time of a fold never goes back: what is far ahead would put off
+every timer of its partition, for good."""
 _PLACE = re.compile(r" - at `\$\.?(.*)`$")
 
 
@@ -62,7 +65,7 @@ def _fields(record: bytes) -> dict[str, Any] | None:
     return None
 
 
-def parcel(letter: wire.DeadLetter, edited: Any, namespace: str, partitions: int) -> Parcel:
+def parcel(letter: wire.DeadLetter, edited: Any, namespace: str, partitions: int, now_ms: int) -> Parcel:
     """The record to send: the letter's own when `edited` is None. Raises the problem 422.
 
     Events go to the home partition of their execution, wherever they were found; messages to where they came from.
@@ -83,6 +86,8 @@ def parcel(letter: wire.DeadLetter, edited: Any, namespace: str, partitions: int
         raise _wrong("", "invalid_record", detail) from error
     if len(data) > MAX_RECORD_BYTES:
         raise _wrong("/record", "too_large", f"It has more than the {MAX_RECORD_BYTES:,} bytes that a record may have.")
+    if is_event and value.ts > now_ms + _AHEAD_MS:
+        raise _wrong("/record/ts", "in_future", "It lies in the future, Unix ms are meant: give it an older `ts`.")
     home = _home(value.execution, partitions)
     target = TopicPartition(letter.topic, home if is_event else letter.partition)
     is_command = isinstance(value, wire.Created | wire.Triggered | wire.Cancelled)
@@ -98,7 +103,7 @@ def _encoded(edited: Any, into: Any) -> bytes:
             if name in fields:
                 fields[name] = base64.b64encode(payload.encode(fields[name], what=f"`{name}`")).decode()
         return wire.encode(msgspec.convert(fields, into))
-    except PayloadError as error:
+    except (PayloadError, OverflowError) as error:  # an integer that a record has no room for
         raise _wrong("/record", "not_allowed", str(error)) from error
     except msgspec.ValidationError as error:
         sentence = str(error)

@@ -7,8 +7,16 @@ import contextlib
 import time
 
 import pytest
+from wf_testservers import start_redis
 
 from wf_core.broker.protocol import LogUnavailableError, OffsetOutOfRangeError, TopicPartition
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory):
+    """A Redis whose kill loses nothing: with `everysec` a write may wait in its memory while a slow fsync goes on."""
+    with start_redis(tmp_path_factory.mktemp("redis"), ["--appendfsync", "always"]) as server:
+        yield server
 
 
 async def until(condition, what: str, seconds: float = 30.0):

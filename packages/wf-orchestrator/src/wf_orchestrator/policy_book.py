@@ -35,10 +35,6 @@ class PolicyBook:
         """Raises PluginError, naming what there is, when this orchestrator has no such policy."""
         return _find(self._scheduling, name, groups.SCHEDULING_POLICIES)
 
-    def get_scheduling(self, name: str) -> SchedulingPolicy | None:
-        """The policy, or None when this orchestrator has none of that name."""
-        return self._scheduling.get(name)
-
 
 def _find(policies: dict[str, _Policy], name: str, group: str) -> _Policy:
     try:

@@ -1,4 +1,4 @@
-"""What the shell reads from Redis. The only module of the shell that sends plain commands; scripts do the writing."""
+"""What an orchestrator at work reads from Redis. No other module of it sends plain commands; scripts do the writing."""
 
 from __future__ import annotations
 

@@ -29,9 +29,9 @@ def arrange(policies: PolicyBook, executions: Mapping[str, Execution], outcomes:
             if isinstance(effect, Dispatch):
                 found[effect.message.execution].append((outcome, i, effect))
     for execution_id, dispatched in found.items():
-        plan = executions[execution_id].plan
-        if len(dispatched) > 1 and plan is not None:
-            _arrange(policies, plan.scheduling, execution_id, dispatched)
+        execution = executions.get(execution_id)  # None: it ended and was deleted, all in these outcomes
+        if len(dispatched) > 1 and execution is not None and execution.plan is not None:
+            _arrange(policies, execution.plan.scheduling, execution_id, dispatched)
 
 
 def _arrange(

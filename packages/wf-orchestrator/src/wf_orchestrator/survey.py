@@ -14,7 +14,7 @@ from wf_core.errors import SetupError
 from wf_core.settings import Settings
 from wf_core.store.clock import Clock
 from wf_core.store.keys import InstallationKeys, PartitionKeys
-from wf_core.store.reads import read_workers
+from wf_core.store.reads import count_orchestrators, read_workers
 
 SILENT_SECONDS = 5.0
 """Who was not heard for so long, or for a death time if that is longer, has ended."""
@@ -57,8 +57,7 @@ async def check_nobody_works(redis: Redis, settings: Settings) -> None:
     await clock.sync(redis)
     silent_ms = round(1000 * max(SILENT_SECONDS, settings.death_seconds))
     now_ms = clock.now_ms()
-    orchestrators = InstallationKeys(settings.namespace).orchestrators
-    beating = int(await cast("Any", redis.zcount(orchestrators, now_ms - silent_ms, "+inf")))
+    beating = await count_orchestrators(redis, settings.namespace, now_ms - silent_ms)
     workers = [w for w in await read_workers(redis, settings.namespace, now_ms) if w.silent_ms < silent_ms]
     if beating or workers:
         raise SetupError(

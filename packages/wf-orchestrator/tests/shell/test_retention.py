@@ -149,6 +149,21 @@ async def test_without_limits_everything_stays(engine, looks):
     assert service.counters.total("executions_expired_total") == 0
 
 
+async def test_a_whole_life_in_one_batch(engine):
+    """Redis was emptied, or an orchestrator lags: what was dispatched, ended and was deleted may come all at once."""
+    execution, records = engine.records(ONE, 0)
+    cancelled = wire.Cancelled(execution=execution, ts=0, source="test", id="cancel")
+    moment = engine.clock.now_ms() - LATE_MS - 1
+    lived = [msgspec.structs.replace(record, ts=moment) for record in (*records, cancelled)]
+    expired = wire.Expired(execution=execution, ts=engine.clock.now_ms(), source="test", reason="age")
+    await engine.append(0, [*lived, expired])
+    await engine.orchestrator()
+    await engine.at_rest()
+    assert await engine.redis.get(engine.keys(0).expired)
+    assert not await engine.status(execution)
+    await engine.verified()
+
+
 async def test_a_late_copy_does_not_run_again(engine):
     """Records of a deleted execution that come again, even to the next owner, create nothing and start nothing."""
     worker = engine.worker(lambda _: 1)

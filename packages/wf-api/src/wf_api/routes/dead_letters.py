@@ -35,9 +35,10 @@ async def list_dead_letters(
     cursor: Cursor = None,
 ) -> Response:
     """Records that nobody could use, newest first. A page whose records are long ends early."""
-    if cursor is not None and not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 19):  # noqa: PLR2004 - 2^63
+    before = None if cursor is None else dead_letters.parse_offset(cursor)
+    if cursor is not None and before is None:
         queries.refuse("cursor", "wrong_cursor", "cursor takes the next_cursor of the page before.")
-    found, next_cursor = await dead_letters.page(context, None if cursor is None else int(cursor), limit)
+    found, next_cursor = await dead_letters.page(context, before, limit)
     return answer({"items": [dead_letters.view(one) for one in found], "next_cursor": next_cursor})
 
 

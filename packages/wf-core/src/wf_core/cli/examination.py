@@ -16,11 +16,11 @@ from wf_core.broker import topics
 from wf_core.broker.open import open_log
 from wf_core.broker.protocol import Log, TopicPartition
 from wf_core.cli.servers import settings_here
-from wf_core.errors import SetupError, UnavailableError, WfError
+from wf_core.errors import UnavailableError, WfError
 from wf_core.settings import Settings
 from wf_core.store.client import check_redis, connect, describe, redis_errors, wait_for_redis
 from wf_core.store.keys import InstallationKeys
-from wf_core.store.reads import read_workers
+from wf_core.store.reads import count_orchestrators, read_workers
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -82,7 +82,7 @@ async def _check(name: str, look: Callable[[], Awaitable[Finding]]) -> list[Chec
         finding = Wrong(f"no answer: {error}", "start it, or correct the APP_* variables")
     except redis_errors as error:
         finding = Wrong(f"no answer: {error}", "start Redis, or correct the APP_REDIS_* variables")
-    except (SetupError, WfError) as error:
+    except WfError as error:
         finding = Wrong(str(error), "the sentence beside says it")
     if isinstance(finding, list):
         return finding
@@ -169,7 +169,9 @@ async def _opened(redis: Redis, settings: Settings) -> AsyncIterator[Log]:
 
 
 async def _orchestrators(redis: Redis, settings: Settings) -> Finding:
-    alive = await _beating(redis, InstallationKeys(settings.namespace).orchestrators, settings)
+    now, _ = cast("tuple[int, int]", await cast("Any", redis.time()))
+    silent = max(settings.death_seconds, 5.0)
+    alive = await count_orchestrators(redis, settings.namespace, round(1000 * (now - silent)))
     return f"{alive} alive" if alive else Wrong("none is alive", "start one: wf orchestrator")
 
 
@@ -181,9 +183,3 @@ async def _workers(redis: Redis, settings: Settings) -> Finding:
     versions = sorted({worker.version for worker in found if worker.version})
     queues = sorted({queue for worker in found for queue in worker.queues})
     return f"{len(found)} alive, queues {', '.join(queues)}, versions {', '.join(versions) or 'unknown'}"
-
-
-async def _beating(redis: Redis, key: str, settings: Settings) -> int:
-    now, _ = cast("tuple[int, int]", await cast("Any", redis.time()))
-    silent = max(settings.death_seconds, 5.0)
-    return int(await cast("Any", redis.zcount(key, now * 1000 - silent * 1000, "+inf")))

@@ -68,12 +68,12 @@ class PartitionKeys:
 
     @property
     def claims(self) -> str:
-        """Hash token → `worker|Unix ms`. CLAIM, BEAT, CONDEMN; APPLY removes."""
+        """Hash token → `worker|Unix ms`. CLAIM, BEAT, CONDEMN, WITHDRAW; APPLY removes."""
         return self.prefix + ":cl"
 
     @property
     def heartbeats(self) -> str:
-        """Hash worker → counter. CLAIM and BEAT."""
+        """Hash worker → counter. CLAIM, BEAT; APPLY removes those that are long silent."""
         return self.prefix + ":hb"
 
     @property
@@ -125,7 +125,7 @@ class InstallationKeys:
 
     @property
     def catalogues(self) -> str:
-        """Hash catalogue hash → JSON of the tasks that workers with it can run. worker."""
+        """Hash catalogue hash → JSON of the tasks that workers with it can run. worker; orchestrator removes."""
         return f"{self.namespace}:cat"
 
     def task_lease(self, queue: str, partition: int) -> str:

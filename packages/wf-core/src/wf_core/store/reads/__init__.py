@@ -5,6 +5,7 @@ from wf_core.store.reads.events import read_events
 from wf_core.store.reads.executions import read_execution, read_results
 from wf_core.store.reads.listing import Filters, list_executions
 from wf_core.store.reads.nodes import read_node, read_nodes
+from wf_core.store.reads.orchestrators import count_orchestrators
 from wf_core.store.reads.views import (
     AttemptErrorView,
     AttemptView,
@@ -43,6 +44,7 @@ __all__ = [
     "ResultsView",
     "TaskView",
     "WorkerView",
+    "count_orchestrators",
     "list_executions",
     "read_catalogue",
     "read_document",
