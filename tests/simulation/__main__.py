@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import sys
 import time
-from dataclasses import asdict
 
 from simulation.mutants import MUTANTS
 from simulation.run import Summary, show, shrink, work
@@ -54,7 +53,7 @@ def main() -> int:
         for task in tasks:
             summaries[task[0]].add(work(task))
     if options.json:
-        print(json.dumps([asdict(summary) for summary in summaries.values()]))
+        print(json.dumps([vars(summary) for summary in summaries.values()]))
     else:
         _print(list(summaries.values()), time.monotonic() - began)
     return int(any(summary.violations for summary in summaries.values()))

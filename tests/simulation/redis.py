@@ -34,13 +34,13 @@ class RedisServer(Server):
     def __init__(self, world: World) -> None:
         super().__init__(world, "redis")
         self.store = Store(lambda: world.wall + self.clock_jump)
-        self.run_id = "run-0"
+        self.run_id = "0"
         self.clock_jump = 0.0
         self.listeners: list[PubSub] = []
         self.names: dict[str, str] = {}
         """Hash of a script → its name, the first word of its comment."""
         self._known: dict[str, str] = {}
-        self._runtime = Runtime(self.store.command)
+        self._runtime = Runtime(self._command)
 
     def failure(self, *, timed_out: bool) -> Exception:
         """As redis-py raises it."""
@@ -51,8 +51,13 @@ class RedisServer(Server):
     def restart(self) -> None:
         """Another process: it knows no script, and all connections broke."""
         self.epoch += 1
-        self.run_id = f"run-{self.epoch}"
+        self.run_id = f"{self.epoch:x}"
         self.flush_scripts()
+
+    def promote(self) -> None:
+        """A replica takes over: another run of the server, which knows the scripts."""
+        self.epoch += 1
+        self.run_id = f"{self.epoch:x}"
 
     def flush_scripts(self) -> None:
         """SCRIPT FLUSH."""
@@ -104,6 +109,10 @@ class RedisServer(Server):
         self.store.commit()
         self.world.after_script(self.names.get(source) or self._learn(source), keys, reply)
         return reply
+
+    def _command(self, name: bytes, arguments: list[bytes]) -> Any:
+        """A command of a script."""
+        return f"run_id:{self.run_id}".encode() if name == b"INFO" else self.store.command(name, arguments)
 
     def _publish(self, channel: bytes, message: bytes) -> int:
         self.listeners = [one for one in self.listeners if one.hears(self.epoch)]

@@ -129,6 +129,8 @@ class Api:
                 if problem.kind == "wrong-state":  # started before, or ended before it was cancelled
                     return None
                 forgotten = problem.kind == "unknown-execution" and self._world.kind.loses_state
+                if forgotten and self._world.kind.loses_log and not self._world.faults.active:
+                    return None  # Redis and the log both lost it
                 if not forgotten and problem.kind != "unavailable":
                     raise
                 job.promised = job.promised or "execution_id" in problem.members

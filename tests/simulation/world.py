@@ -315,7 +315,7 @@ class World:
                     slot = b"{t:default:%d}" % self.random.randrange(TASK_PARTITIONS)
                 steps = 1 + int(draw() ** 2 * self.redis.store.steps)
                 self.redis.store.roll_back(steps, lambda key: slot in key)
-                self.redis.epoch += 1
+                self.redis.promote()
             case "scripts flushed":
                 self.redis.flush_scripts()
             case "log away":

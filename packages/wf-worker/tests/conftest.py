@@ -105,7 +105,7 @@ class Desk:
         """Dispatches an attempt; its token."""
         name = token(message.execution, message.node, message.attempt)
         if in_flight:
-            await self.redis.hset(self.partition(message.execution).in_flight, name, "1")
+            await self.redis.hset(self.partition(message.execution).in_flight, name, str(message.queued_at))
         self._sent += 1
         number = self._sent % self.settings.task_partitions
         await self.log.append(

@@ -204,6 +204,7 @@ def intake(lanes: Lanes, started: list[str], **parts: Any) -> Intake:
         may_claim=lambda: True,
         may_commit=lambda: True,
         doubt=lambda: None,
+        server=str,
         start=lambda token, _message: started.append(token),
         **given,
     )
@@ -215,7 +216,7 @@ async def test_later_is_asked_again_however_the_moment_ends(monkeypatch):
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: next(ticks) * 0.03)
     answers = iter([["LATER"], ["OK"]])
 
-    async def claim(*_args: Any) -> list[str]:
+    async def claim(*_args: Any, **_said: Any) -> list[str]:
         return next(answers)
 
     lanes, started = Lanes(), Started()

@@ -91,6 +91,28 @@ async def test_lost_reply_to_a_claim(worker, desk):
     assert (await desk.result(await desk.send(message))).status == "COMPLETED"
 
 
+async def test_a_partition_that_nobody_serves_does_not_stop_the_others(worker, desk):
+    """More messages than a worker reads ahead wait for an owner: messages of other partitions are run meanwhile."""
+    blocked = desk.message("t.echo")
+    await desk.redis.hset(desk.partition(blocked.execution).meta, "live", "0")
+    for n in range(140):
+        await desk.send(msgspec.structs.replace(blocked, node=f"n{n}"))
+    for _ in range(2):  # in both task partitions
+        assert (await desk.run("t.echo", execution=other_partition(desk, blocked.execution))).status == "COMPLETED"
+
+
+async def test_an_attempt_that_ended_here_is_not_begun_again(worker, desk, until):
+    """A roll-back of Redis brings a token back without its claim: the worker that ran it leaves it to the sweeps."""
+    message = desk.message("t.echo")
+    name = await desk.send(message)
+    await desk.result(name)
+    await until("the worker forgot the result", lambda: len(worker.service.supervisor.reports) == 0)
+    await desk.send(message)
+    for _ in range(2):
+        await desk.run("t.echo")
+    assert len(desk.about(name)) == 1
+
+
 def wire_token(message: wire.TaskMessage) -> str:
     """The token of a message."""
     return f"{message.execution}/{message.node}/{message.attempt}"

@@ -80,6 +80,30 @@ async def test_later_is_a_partition_that_is_not_live(scripts: Scripts, keys: Par
     assert not await redis.exists(keys.claims)
 
 
+async def test_later_is_a_partition_whose_owner_has_not_been_there_since_redis_started(
+    scripts: Scripts, keys: PartitionKeys, redis: Redis, owner
+):
+    """LATER: another run of the server may have forgotten claims, until the owner compared its offset with what is
+    stored. An owner of an older release, which notes no run, is believed.
+    """
+    await owner.dispatch(A)
+    await redis.hset(keys.meta, "run", "owner|0123abc")
+    assert await scripts.claim(keys, "w1", [A], [False]) == ["LATER"]
+    assert (await scripts.beat(keys, "w1", ["x/gone/1"], [])).cancel == []
+    await redis.hset(keys.meta, "own", "")
+    assert await scripts.claim(keys, "w1", [A], [False]) == ["LATER"]
+    await redis.hset(keys.meta, mapping={"own": "older", "run": "owner|0123abc"})
+    assert await scripts.claim(keys, "w1", [A], [False]) == ["OK"]
+
+
+async def test_stale_is_a_message_of_another_dispatch(scripts: Scripts, keys: PartitionKeys, redis: Redis, owner):
+    """STALE: the message was queued at another time than the token in flight: its execution had a life before."""
+    await owner.dispatch(A)
+    queued = int(await redis.hget(keys.in_flight, A))
+    assert await scripts.claim(keys, "w1", [A], [False], [queued - 1]) == ["STALE"]
+    assert await scripts.claim(keys, "w1", [A], [False], [queued]) == ["OK"]
+
+
 async def test_any_name_of_a_node_can_be_claimed(scripts: Scripts, keys: PartitionKeys, owner):
     """Ids of nodes are any text."""
     tokens = [f"x/{node}/1" for node in ("größe 🎉", "a|b", "%d", "n" * 200)]

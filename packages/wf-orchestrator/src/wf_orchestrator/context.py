@@ -30,6 +30,9 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+LONGEST_PAUSE = 2.0
+"""Seconds between two tries of a step while a server is away."""
+
 TRANSIENT: tuple[type[Exception], ...] = (*redis_errors, UnavailableError)
 """A server is away: the step is repeated later. Anything else is a mistake of ours: in a partition's step it stops that
 partition for a while, elsewhere it ends the service."""
@@ -125,7 +128,13 @@ class Context:
         await self.log.append(self.events(partition), [encode(event) for event in events])
 
 
-async def every(context: Context, seconds: float | Callable[[], float], step: Callable[[], Awaitable[None]]) -> None:
+async def every(
+    context: Context,
+    seconds: float | Callable[[], float],
+    step: Callable[[], Awaitable[None]],
+    *,
+    longest: float = LONGEST_PAUSE,
+) -> None:
     """Repeats `step` for ever, `seconds` apart; while a server is away, soon again and then less and less often.
 
     Soon, whatever `seconds` is: a lease that was not renewed must not run out because of one lost connection.
@@ -138,7 +147,7 @@ async def every(context: Context, seconds: float | Callable[[], float], step: Ca
             pause = 0.0
         except TRANSIENT as error:
             context.health.failed(error)
-            pause = min(2.0, max(0.1, 2 * pause))
+            pause = min(longest, max(0.1, 2 * pause))
         await context.sleep(pause or (seconds() if callable(seconds) else seconds))
 
 

@@ -28,6 +28,8 @@ STOPPED_SECONDS = 30.0
 """How long a partition that this orchestrator cannot serve is left alone before it is looked at again."""
 BALANCE_SECONDS = 0.25
 """Longest time between two looks at who is alive and what is free."""
+LEFT_SECONDS = 5.0
+"""How long a partition stands free before one takes it that has its share: those that have room cannot serve it."""
 AFTER_MS = 5
 """How long after a lease has run out it is looked at."""
 
@@ -46,6 +48,10 @@ class Ownership:
         self._doubts = Doubts()
         self._stopped: dict[int, float] = {}
         self._newer: set[int] = set()
+        self._free_since: dict[int, float] = {}
+        self._adopted: set[int] = set()
+        """Partitions beyond the share."""
+        self._adopt_at = 0.0
         self._alive = 1
         self._leaving = False
         self.pause = BALANCE_SECONDS
@@ -77,12 +83,14 @@ class Ownership:
         if self._leaving:
             return
         ends = await self._count()
-        surplus = len(self.partitions) - self.share
+        self._adopted &= self.partitions.keys()
+        surplus = len(self.partitions) - len(self._adopted) - self.share
         if surplus > 0:
-            leaving = random.sample(list(self.partitions.values()), surplus)
+            leaving = random.sample([p for n, p in self.partitions.items() if n not in self._adopted], surplus)
             await for_each(leaving, self.release, at_once=AT_ONCE)
         elif surplus < 0:
             ends += await self._take(-surplus)
+        await self._adopt()
         self.pause = until_next(ends, self._context.clock.now_ms())
 
     async def _count(self) -> list[int]:
@@ -98,6 +106,17 @@ class Ownership:
 
         Goes through all that are free: others take theirs at the same moment.
         """
+        free, ends = await self._free()
+        random.shuffle(free)
+        missing = most
+        while free and missing > 0:
+            asked, free = free[:missing], free[missing:]
+            await for_each(asked, self._lease, at_once=AT_ONCE)
+            missing -= sum(n in self.partitions for n in asked)
+        return ends
+
+    async def _free(self) -> tuple[list[int], list[int]]:
+        """The partitions that nobody holds and that were not given up here, and when leases run out, in Unix ms."""
         now = self._context.monotonic()
         wanted = [
             n for n in range(self._context.partitions) if n not in self.partitions and self._stopped.get(n, now) <= now
@@ -109,13 +128,19 @@ class Ownership:
             for n, owner in owners.items()
             if not owner.nonce or owner.lease <= now_ms or owner.nonce == self._nonces.get(n)
         ]
-        random.shuffle(free)
-        missing = most
-        while free and missing > 0:
-            asked, free = free[:missing], free[missing:]
-            await for_each(asked, self._lease, at_once=AT_ONCE)
-            missing -= sum(n in self.partitions for n in asked)
-        return [owner.lease for owner in owners.values()]
+        return free, [owner.lease for owner in owners.values()]
+
+    async def _adopt(self) -> None:
+        """Takes, beyond the share, what stands free for long: whoever has room for it has given it up."""
+        now = self._context.monotonic()
+        if now < self._adopt_at:
+            return
+        self._adopt_at = now + LEFT_SECONDS / 4
+        free, _ = await self._free()
+        self._free_since = {n: self._free_since.get(n, now) for n in free}
+        left = [n for n, since in self._free_since.items() if now - since >= LEFT_SECONDS]
+        await for_each(left, self._lease, at_once=AT_ONCE)
+        self._adopted.update(n for n in left if n in self.partitions)
 
     async def _lease(self, number: int) -> None:
         context = self._context

@@ -20,6 +20,8 @@ TIMERS, SWEEPS, RESCAN, INCARNATION, GAUGES, RETENTION, STUCK, RARELY = 0.05, 2.
 """Seconds between two steps."""
 BEATS_PER_LEASE = 2.5
 """How often a lease is renewed before it would run out: each second, as it lasts 2.5 s."""
+LONGEST_BEAT_PAUSE = 0.4
+"""Seconds between two beats while Redis is away: once it is back, claims wait for the owner's beat."""
 SWEEPS_PER_DEATH = 10
 """How often claims are looked at within a death time of 2.5 s: each 0.25 s, so a loss is told after 2.8 s at most."""
 ENDS_EVERY = 5
@@ -63,7 +65,8 @@ class Work:
     def _begin(self) -> None:
         context, crew = self._context, self._crew
         crew.spawn(self._loop.run(), "loop")
-        crew.spawn(every(context, context.settings.lease_seconds / BEATS_PER_LEASE, self.ownership.beat), "beat")
+        renewal = context.settings.lease_seconds / BEATS_PER_LEASE
+        crew.spawn(every(context, renewal, self.ownership.beat, longest=LONGEST_BEAT_PAUSE), "beat")
         crew.spawn(self._balance(), "balance")
         for name, seconds, step in (
             ("timers", TIMERS, self.fire_timers),

@@ -57,6 +57,29 @@ async def test_what_another_takes_at_the_same_moment_costs_no_round(engine, monk
         await mine.leave()
 
 
+async def test_what_others_gave_up_is_taken_beyond_the_share(engine, monkeypatch):
+    """A partition that stands free for long is served by one that has its share already, and is not given up again."""
+    monkeypatch.setattr(ownership, "LEFT_SECONDS", 0.2)
+    await ghost(engine, [], 0)
+    service = OrchestratorService(engine.settings)
+    await service.start()
+    async with service._exits:
+        mine = Ownership(service.context, lambda _partition: None)
+
+        async def all_mine():
+            await ghost(engine, [], 0)  # it is alive, and serves nothing
+            await mine.beat()
+            await mine.balance()
+            return len(mine.partitions) == engine.settings.partitions
+
+        await mine.beat()
+        await mine.balance()
+        assert (mine.share, len(mine.partitions)) == (2, 2)
+        await engine.until("every partition is served", all_mine)
+        assert await all_mine()
+        await mine.leave()
+
+
 async def test_what_an_older_release_did_not_list_is_listed_by_the_next_owner(engine):
     """Executions that ended before there was an index of ends are found by retention, and the fold agrees."""
     _, task = await engine.orchestrator()

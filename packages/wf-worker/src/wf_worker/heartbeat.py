@@ -70,7 +70,8 @@ class Heartbeat:
         self._counters = counters
         self._on_restart = on_restart
         self._heard = float("-inf")
-        self._server = ""
+        self.server = ""
+        """Run id of the Redis that this worker has beaten on."""
         self._quiet: tuple[float, float] | None = None
         """After an outage: until when at least, and at most, nothing is claimed."""
         self._failing = False
@@ -120,14 +121,16 @@ class Heartbeat:
     async def beat(self) -> None:
         """One heartbeat. Raises one of `redis_errors` when some part of it did not get through."""
         asked, doubts = asyncio.get_running_loop().time(), self._doubts
-        await self._clock.sync(self._redis)
-        await self._registration.publish()
-        if self._registration.server != self._server:
+        try:
+            await self._clock.sync(self._redis)
+            await self._registration.publish()
+        except redis_errors:  # one server of a cluster: the owners on the others must not miss this worker
+            await self._beat_all()
+            raise
+        if self._registration.server != self.server:
             await self._start_over()
-        held, sent = self._held(), self._reports.sent()
-        beats = (self._beat(p, held.get(p, []), sent.get(p, [])) for p in sorted(held.keys() | sent.keys()))
-        resend = await asyncio.gather(*beats)
-        self._reports.again(token for tokens in resend for token in tokens)
+        for error in await self._beat_all():
+            raise error
         await self._registration.assert_all()
         if self._quiet is not None:
             await self._wait_for_others(*self._quiet)
@@ -137,13 +140,13 @@ class Heartbeat:
     async def _start_over(self) -> None:
         """Redis is another one than before, so it may have forgotten something."""
         server, now = self._registration.server, asyncio.get_running_loop().time()
-        least = self._settings.heartbeat_seconds if self._server else 0.0
+        least = self._settings.heartbeat_seconds if self.server else 0.0
         self._quiet = now + least, now + self._settings.death_seconds
         self._settled = -1
-        if self._server:
-            log.warning("Redis restarted; nothing is claimed until all workers have beaten", was=self._server)
+        if self.server:
+            log.warning("Redis restarted; nothing is claimed until all workers have beaten", was=self.server)
             await self._on_restart()
-        self._server = server
+        self.server = server
 
     async def _wait_for_others(self, least: float, most: float) -> None:
         missing, now = await self._registration.missing(), asyncio.get_running_loop().time()
@@ -151,6 +154,14 @@ class Heartbeat:
             self._quiet = None
             if missing:
                 log.warning("some workers have not beaten since Redis restarted; claims go on", missing=missing)
+
+    async def _beat_all(self) -> list[Exception]:
+        """Beats in every partition in which something is held; the errors of those that did not answer."""
+        held, sent = self._held(), self._reports.sent()
+        beats = (self._beat(p, held.get(p, []), sent.get(p, [])) for p in sorted(held.keys() | sent.keys()))
+        replies = await asyncio.gather(*beats, return_exceptions=True)
+        self._reports.again(token for tokens in replies if isinstance(tokens, list) for token in tokens)
+        return [reply for reply in replies if isinstance(reply, Exception)]
 
     def _held(self) -> dict[int, list[str]]:
         """Tokens by event partition that run, or whose result the log has not acknowledged."""

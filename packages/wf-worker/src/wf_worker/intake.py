@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 _READ_SECONDS = 0.2
 _PAUSE = 0.1
 _LEAST_WAITING = 64
+_MOST_LATER = 10
+"""So many times more messages may wait, those included whose partition is not live."""
 _MOST_SEEN = 50_000
 """Tokens that this worker remembers having taken."""
 
@@ -38,7 +40,7 @@ class Intake:
 
     `free` tells the free slots, `start(token, message)` begins an attempt. `may_claim` tells whether Redis can be
     trusted to know the claims, `may_commit` whether it is known to be the one that was read from; `doubt` is told when
-    it did not answer.
+    it did not answer; `server` is its run id, as the last heartbeat found it.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that it connects
@@ -55,6 +57,7 @@ class Intake:
         may_claim: Callable[[], bool],
         may_commit: Callable[[], bool],
         doubt: Callable[[], None],
+        server: Callable[[], str],
         start: Callable[[str, TaskMessage], None],
     ) -> None:
         self._log = broker
@@ -69,6 +72,7 @@ class Intake:
         self._may_claim = may_claim
         self._may_commit = may_commit
         self._doubt = doubt
+        self._server = server
         self._start = start
         self._lease_ms = round(settings.lease_seconds * 1000)
         self._most_waiting = max(_LEAST_WAITING, 4 * settings.worker_slots)
@@ -92,7 +96,7 @@ class Intake:
         try:
             while True:
                 self._readable.clear()
-                if not any(True for _ in self._lanes) or self._lanes.waiting >= self._most_waiting:
+                if not any(True for _ in self._lanes) or self._is_full():
                     await self._readable.wait()
                     continue
                 try:
@@ -105,6 +109,14 @@ class Intake:
                     await asyncio.sleep(_PAUSE)
         finally:
             await reader.close()
+
+    def _is_full(self) -> bool:
+        """Whether enough waits. What only waits for its partition's owner does not stop the others, nor pile up."""
+        now, most = asyncio.get_running_loop().time(), _MOST_LATER * self._most_waiting
+        if self._lanes.waiting > most and (dropped := self._lanes.shed(most, now)):
+            log.warning("messages whose partition nobody serves are left to the orphan sweep", messages=dropped)
+            self._committable.set()
+        return self._lanes.claimable(now) >= self._most_waiting
 
     async def _read(self, reader: LogReader) -> None:
         if self._lanes.changed:
@@ -192,7 +204,7 @@ class Intake:
         self._readable.set()
 
     async def _claim_in(self, partition: int, picked: Sequence[tuple[Lane, Waiting]]) -> None:
-        answers = await self._answers(partition, [waiting.token for _, waiting in picked])
+        answers = await self._answers(partition, [waiting for _, waiting in picked])
         fail_point("worker.claimed")
         for (lane, waiting), answer in zip(picked, answers, strict=True):
             self._counters.inc("worker_claims_total", answer=answer)
@@ -201,17 +213,19 @@ class Intake:
                 continue
             if lane.waiting.get(waiting.offset) is waiting:
                 del lane.waiting[waiting.offset]
-            if answer in ("OK", "MINE"):
+            # OK for what was begun here: Redis forgot the claim; its result is under way, or sweeps find it lost.
+            if answer == "MINE" or (answer == "OK" and waiting.token not in self._seen):
                 self._remember(waiting.token)
                 self._start(waiting.token, waiting.message)
 
-    async def _answers(self, partition: int, tokens: Sequence[str]) -> list[Claimed]:
+    async def _answers(self, partition: int, picked: Sequence[Waiting]) -> list[Claimed]:
         """Asks until Redis answers: a claim whose reply is lost may be ours, and then nobody else runs it."""
         keys = PartitionKeys.of(self._settings.namespace, partition)
+        tokens, queued = [w.token for w in picked], [w.message.queued_at for w in picked]
         while True:
             seen = [token in self._seen for token in tokens]
             try:
-                return await self._scripts.claim(keys, self._worker_id, tokens, seen)
+                return await self._scripts.claim(keys, self._worker_id, tokens, seen, queued, server=self._server())
             except redis_errors as error:
                 log.warning("claims get no answer", partition=partition, error=str(error))
             self._doubt()

@@ -83,6 +83,25 @@ class Lanes:
         """Messages that wait."""
         return sum(len(lane.waiting) for lane in self._lanes.values())
 
+    def claimable(self, now: float) -> int:
+        """Messages that wait, but for those whose partition is not live."""
+        if all(until <= now for until in self._later.values()):
+            return self.waiting
+        return sum(1 for lane in self._lanes.values() for _ in self._ready(lane, now))
+
+    def shed(self, most: int, now: float) -> int:
+        """Drops the oldest messages of partitions that are not live, until `most` wait; how many."""
+        later = [
+            (waiting.message.queued_at, n, lane, offset)
+            for n, lane in enumerate(self._lanes.values())
+            for offset, waiting in lane.waiting.items()
+            if self._later.get(waiting.partition, 0.0) > now
+        ]
+        dropped = sorted(later, key=lambda one: one[:2])[: max(0, self.waiting - most)]
+        for _, _, lane, offset in dropped:
+            del lane.waiting[offset]
+        return len(dropped)
+
     def add(self, lane: Lane) -> None:
         """A partition was leased."""
         self._lanes[lane.source] = lane

@@ -102,6 +102,7 @@ class Supervisor:
             may_claim=self._may_claim,
             may_commit=self.heartbeat.may_commit,
             doubt=self.heartbeat.doubt,
+            server=lambda: self.heartbeat.server,
             start=self._start_attempt,
         )
 

@@ -18,7 +18,10 @@ class PartitionKeys:
 
     @property
     def meta(self) -> str:
-        """Hash: own (nonce), lease, off, bid, last, inc, gen, live, seq, ts. LEASE, RENEW, RELEASE, REBASE, APPLY."""
+        """Hash: own (nonce), lease, off, bid, last, inc, gen, live, run, seq, ts.
+
+        LEASE, RENEW, RELEASE, REBASE, APPLY.
+        """
         return self.prefix + ":m"
 
     def execution(self, execution_id: str) -> str:

@@ -168,16 +168,26 @@ class Scripts:
         outboxes = [keys.outbox(queue) for queue in queues]
         return bool(await self._trim([keys.meta, keys.in_flight, keys.sent, *outboxes], nonce, packed))
 
-    async def claim(
-        self, keys: PartitionKeys, worker: str, tokens: Sequence[str], seen: Sequence[bool]
+    async def claim(  # noqa: PLR0913 - what the worker knows of each message
+        self,
+        keys: PartitionKeys,
+        worker: str,
+        tokens: Sequence[str],
+        seen: Sequence[bool],
+        queued: Sequence[int] = (),
+        *,
+        server: str = "",
     ) -> list[Claimed]:
-        """An answer a token. `seen[i]`: this worker knows that it took token i.
+        """An answer a token. `seen[i]`: this worker knows that it took token i. `queued[i]`: its message's `queued_at`.
+
+        `server` holds the run ids of the servers that the worker has beaten on; on another one the answer is `LATER`.
 
         `OK`, `MINE` (claimed before, but the reply was lost): run it. `DUP`, `STALE`: drop it. `LATER`: the partition's
-        owner has not caught up; ask again.
+        owner has not caught up, or has not been there since Redis started; ask again.
         """
-        packed = _pack(list(zip(tokens, seen, strict=True)))
-        return cast("list[Claimed]", _texts(await self._claim(_worker_keys(keys), worker, packed)))
+        asked = zip(tokens, seen, map(str, queued), strict=True) if queued else zip(tokens, seen, strict=True)
+        packed = _pack(list(asked))
+        return cast("list[Claimed]", _texts(await self._claim(_worker_keys(keys), worker, packed, server)))
 
     async def beat(
         self,

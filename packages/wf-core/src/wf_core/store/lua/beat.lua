@@ -4,8 +4,12 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%s|%.0f', ARGV[1], now)
-local m = redis.call('HMGET', KEYS[1], 'live', 'off', 'inc')
+local m = redis.call('HMGET', KEYS[1], 'live', 'off', 'inc', 'own', 'run')
 local live, off, inc = m[1] == '1', tonumber(m[2] or '0'), m[3] or ''
+local owner, run = string.match(m[5] or '', '^(.*)|(%x+)$')
+if live and run and (owner == m[4] or (m[4] or '') == '') then -- as in CLAIM
+  live = run == string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+end
 local cancel, folded, resend, known = {}, {}, {}, {}
 redis.call('HINCRBY', KEYS[4], ARGV[1], 1)
 local function holder(token) -- asserts a claim that a roll-back of Redis forgot
