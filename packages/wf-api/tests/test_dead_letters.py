@@ -8,13 +8,14 @@ from typing import Any
 
 import httpx
 import msgspec
+import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
 from wf_api.service import ApiService
 from wf_core import wire
 from wf_core.broker import topics
-from wf_core.broker.protocol import Log, TopicPartition
+from wf_core.broker.protocol import Batch, Log, LogReader, TopicPartition
 from wf_core.ids import new_execution_id
 from wf_core.settings import Settings
 
@@ -119,6 +120,25 @@ async def test_listed_and_shown(topic: Topic, api: httpx.AsyncClient) -> None:
         problem(await api.get(f"/dead-letters?cursor={wrong}"), 422, "invalid-parameters")
     for unknown in (last + 1, "x", "9" * 30):
         problem(await api.get(f"/dead-letters/{unknown}"), 404, "unknown-dead-letter")
+
+
+async def test_a_slow_log_is_no_end(
+    topic: Topic, api: httpx.AsyncClient, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that the log gives only in part is a 503: without its newest letters the cursor would pass them over."""
+    for _ in range(3):
+        await topic.bury(packed(RESULT))
+    reader, asked = type(log.reader()), []
+    read = reader.read
+
+    async def slow(self: LogReader, max_wait: float, max_records: int = 500) -> list[Batch]:
+        asked.append(max_records)
+        return await read(self, max_wait, 1) if len(asked) == 1 else []
+
+    monkeypatch.setattr(reader, "read", slow)
+    problem(await api.get("/dead-letters"), 503, "unavailable")
+    monkeypatch.undo()
+    assert len((await api.get("/dead-letters")).json()["items"]) == 3
 
 
 async def test_edited_and_sent(topic: Topic, api: httpx.AsyncClient) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,18 +18,21 @@ from wf_core.ids import new_execution_id
 from wf_core.metrics import Counters
 from wf_core.settings import Settings
 from wf_core.states import AttemptStatus
-from wf_core.store.keys import InstallationKeys
+from wf_core.store.keys import InstallationKeys, PartitionKeys
+from wf_core.store.scripts import BeatReply
 from wf_core.tasks import Fatal, RetryAfter
 from wf_core.wire import TaskMessage
 from wf_worker import executors as executors_module
 from wf_worker.executors import Executors
 from wf_worker.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT, class_names, failure_of
 from wf_worker.frames import Cancel, Done, Run, Splitter, from_child, pack, to_child
+from wf_worker.heartbeat import Heartbeat
 from wf_worker.intake import Intake
 from wf_worker.lanes import Lane, Lanes, Waiting, share
 from wf_worker.leases import Leases
 from wf_worker.loading import is_allowed, split_paths
 from wf_worker.registration import Registration, new_worker_id
+from wf_worker.reports import Reports
 
 RUN = Run(id=1, execution="e", node="n", attempt=1, task="t", params=b"{}")
 
@@ -194,16 +198,16 @@ class Started(list[str]):
 
 def intake(lanes: Lanes, started: list[str], **parts: Any) -> Intake:
     """An intake with one free slot and parts that a test makes."""
-    given = {"broker": None, "scripts": None, "leases": None, "dead_letters": None, **parts}
+    given = {"broker": None, "scripts": None, "leases": None, "dead_letters": None, "doubt": lambda: None, **parts}
     return Intake(
         settings=Settings(),
         worker_id="w",
+        partitions=4,
         lanes=lanes,
         counters=Counters(),
         free=lambda: 1 - len(started),
         may_claim=lambda: True,
         may_commit=lambda: True,
-        doubt=lambda: None,
         server=str,
         start=lambda token, _message: started.append(token),
         **given,
@@ -303,13 +307,138 @@ async def test_a_commit_overtakes_the_answer_of_a_lease():
         it.committed = 3
         return 0
 
-    parts = {"lanes": lanes, "registration": SimpleNamespace(worker_id="w"), "queues": [], "partitions": 1}
-    leases = Leases(
-        None, SimpleNamespace(task_lease=task_lease), Settings(), **parts, incarnation="", free=int, on_lanes=int
-    )
-    assert await leases.renew(it)
+    doubts: list[int] = []
+    assert await leasing(lanes, task_lease, lambda: doubts.append(1)).renew(it)
     assert it.committed == 3
     assert it.waiting
+    assert not doubts
+
+
+def leasing(lanes: Lanes, task_lease: Callable[..., Any], doubt: Callable[[], None]) -> Leases:
+    """Leases of what a test answers."""
+    return Leases(
+        None,
+        SimpleNamespace(task_lease=task_lease),
+        Settings(),
+        SimpleNamespace(worker_id="w"),
+        lanes,
+        queues=[],
+        partitions=1,
+        incarnation="",
+        free=int,
+        on_lanes=int,
+        doubt=doubt,
+    )
+
+
+async def test_what_redis_forgot_is_doubted_before_it_is_read_again():
+    """A lower offset than was committed, or a commit that is refused: nothing is claimed before a heartbeat looked."""
+    lanes, it = Lanes(), lane(0, waiting(4, 1, 1))
+    it.committed, it.next_read = 3, 5
+    lanes.add(it)
+    seen: list[tuple[int, bool]] = []
+
+    async def task_lease(*_args: Any, **_options: Any) -> int:
+        return 1
+
+    async def task_commit(*_args: Any, **_options: Any) -> bool:
+        return False
+
+    def doubt() -> None:
+        seen.append((it.next_read, it.source in lanes))
+
+    await leasing(lanes, task_lease, doubt).renew(it)
+    assert (seen, it.next_read) == ([(5, True)], 1)
+    lanes.skip(it, 2)
+    parts = {"scripts": SimpleNamespace(task_commit=task_commit), "leases": SimpleNamespace(wake=int)}
+    await intake(lanes, [], doubt=doubt, **parts).commit_all()
+    assert (seen[1:], it.source in lanes) == ([(2, True)], False)
+
+
+def test_messages_of_a_partition_that_nobody_serves_are_shed():
+    """Beyond what may wait, the oldest of a partition that has answered LATER for long; no others."""
+    lanes, it = Lanes(), lane(0, *(waiting(n, 1 + n % 2, n) for n in range(8)))
+    lanes.add(it)
+    for moment in range(30):
+        lanes.later(1, 100.0 + moment / 10)
+    lanes.later(2, 102.9)
+    assert lanes.claimable(102.9) == 0
+    assert lanes.unserved(5.0, 102.9) == set()
+    assert lanes.unserved(2.0, 102.9) == {1}
+    assert lanes.unserved(2.0, 110.0) == set()
+    assert lanes.shed(5, {1}) == 3
+    assert (list(it.waiting), it.position) == ([1, 3, 5, 6, 7], 1)
+    lanes.later(1, 110.0)  # it was served meanwhile, or nobody asked
+    assert lanes.unserved(2.0, 110.0) == set()
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_nothing_is_shed_while_no_partition_is_served(served):
+    """Dropping is for the sake of other partitions: while all owners are away a worker stops reading at its limit."""
+    lanes = Lanes()
+    lanes.add(lane(0, *(waiting(n, 1, n) for n in range(640))))
+    now = asyncio.get_running_loop().time()
+    for ago in range(60, 0, -1):
+        lanes.later(1, now - ago / 10)
+    asked: list[str] = []
+
+    async def claim(keys: PartitionKeys, *_args: Any, **_options: Any) -> list[str]:
+        asked.append(keys.meta)
+        return ["STALE"] if served and len(asked) == 3 else ["LATER"]
+
+    it = intake(lanes, [], scripts=SimpleNamespace(claim=claim))
+    lanes.later(1, asyncio.get_running_loop().time())
+    assert await it._is_full() is not served
+    assert lanes.waiting == (576 if served else 640)
+    assert len(asked) == (3 if served else 4)
+
+
+class Beats:
+    """Redis, of whose partitions some do not answer; and all else that a heartbeat needs."""
+
+    def __init__(self, *silent: int) -> None:
+        self.silent = silent
+        self.heard: list[str] = []
+        self.away = False
+        self.worker_id = self.server = "w"
+
+    async def beat(self, keys: PartitionKeys, *_args: Any) -> BeatReply:
+        if any(keys == PartitionKeys.of("wf", partition) for partition in self.silent):
+            raise ConnectionError("a server of the cluster is away")
+        self.heard.append(keys.meta)
+        return BeatReply([], [], [])
+
+    async def sync(self, _redis: Any) -> None:
+        if self.away:
+            raise ConnectionError("a server of the cluster is away")
+
+    async def publish(self) -> None:
+        return None
+
+    async def restarted(self) -> None:
+        return None
+
+    def running(self) -> list[str]:
+        return [waiting(0, partition, 1).token for partition in (1, 2, 3)]
+
+    def heartbeat(self) -> Heartbeat:
+        """One that beats for three partitions."""
+        broker = SimpleNamespace()
+        reports = Reports(broker, "wf", str, Counters())
+        settings = Settings(namespace="wf")
+        return Heartbeat(None, self, settings, self, self, self, reports, Counters(), self.restarted)
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_a_heartbeat_reaches_every_partition_that_answers(away):
+    """One server of a cluster that is away does not keep this worker's heartbeats from the others."""
+    beats = Beats(1)
+    beats.away = away
+    it = beats.heartbeat()
+    with pytest.raises(ConnectionError):
+        await it.beat()
+    assert beats.heard == [PartitionKeys.of("wf", partition).meta for partition in (2, 3)]
+    assert not it.may_claim()
 
 
 async def test_an_attempt_whose_process_cannot_start_is_lost(monkeypatch):

@@ -13,6 +13,9 @@ from pathlib import Path
 import msgspec
 
 from wf_core import wire
+from wf_core.broker import topics
+from wf_core.broker.protocol import TopicPartition
+from wf_core.ids import new_execution_id, partition_of
 
 
 async def test_registration(worker, desk, until):
@@ -68,8 +71,6 @@ async def test_later(worker, desk, until):
 
 def other_partition(desk, execution):
     """A new execution id in another partition than this one's."""
-    from wf_core.ids import new_execution_id, partition_of
-
     return new_execution_id((partition_of(execution) + 1) % desk.settings.partitions, 1)
 
 
@@ -111,6 +112,29 @@ async def test_an_attempt_that_ended_here_is_not_begun_again(worker, desk, until
     for _ in range(2):
         await desk.run("t.echo")
     assert len(desk.about(name)) == 1
+
+
+async def test_an_execution_that_was_created_again(worker, desk, until):
+    """A token that ran here runs again when it was dispatched anew: its execution was deleted, and has another life."""
+    message = desk.message("t.echo")
+    name = await desk.send(message)
+    await desk.result(name)
+    await until("the worker forgot the result", lambda: len(worker.service.supervisor.reports) == 0)
+    await desk.send(msgspec.structs.replace(message, queued_at=message.queued_at + 1))
+    await until("it ran again", lambda: len(desk.about(name)) == 2)
+
+
+async def test_a_partition_that_is_not_installed(worker, desk, until):
+    """A message of an execution that can have no owner is a dead letter; it does not hold up the offset."""
+    await desk.send(desk.message("t.echo", execution=new_execution_id(desk.settings.partitions, 1)))
+    letters = desk.log.reader()
+    letters.assign({TopicPartition(topics.dead_letters(desk.settings.namespace), 0): 0})
+    batch, *_ = await until("a dead letter", lambda: letters.read(0.5))
+    await letters.close()
+    letter = msgspec.msgpack.decode(batch.records[0], type=wire.DeadLetter)
+    assert "4 are installed" in letter.reason
+    lanes = worker.service.supervisor.leases._lanes
+    await until("the offset is committed", lambda: sum(lane.committed for lane in lanes) == 1)
 
 
 def wire_token(message: wire.TaskMessage) -> str:

@@ -86,10 +86,7 @@ async def one(context: ApiContext, number: str) -> Found:
     offset = parse_offset(number)
     if offset is None or not await context.log.begin(source) <= offset < await context.log.end(source):
         raise _unknown()
-    found = await _read(context, offset, offset + 1)
-    if not found:
-        raise _unknown()
-    return found[0]
+    return (await _read(context, offset, offset + 1))[0]
 
 
 async def send(context: ApiContext, found: Found, edited: Any, *, again: bool) -> Mark:
@@ -176,7 +173,9 @@ async def _read(context: ApiContext, start: int, stop: int) -> list[Found]:
         raise unavailable("The log forgot dead letters while they were read; repeat the request.") from error
     finally:
         await reader.close()
-    numbers = range(start, min(stop, start + len(records)))
+    if len(records) < stop - start:  # the newest are missing, and a cursor would pass them over
+        raise unavailable("The log is too slow to read the dead letters; repeat the request.")
+    numbers = range(start, stop)
     marks = await _marks(context, numbers)
     return [
         Found(number, _letter(source, number, record), mark)

@@ -15,6 +15,7 @@ from wf_core.store.scripts import Lease
 from wf_core.wire import NewerRecordError
 from wf_orchestrator import firing, sending, upgrading
 from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError, for_each
+from wf_orchestrator.crew import Crew
 from wf_orchestrator.machine.state import PartitionState
 from wf_orchestrator.partition import Partition
 from wf_orchestrator.positions import Sent, parse_where
@@ -28,8 +29,6 @@ STOPPED_SECONDS = 30.0
 """How long a partition that this orchestrator cannot serve is left alone before it is looked at again."""
 BALANCE_SECONDS = 0.25
 """Longest time between two looks at who is alive and what is free."""
-LEFT_SECONDS = 5.0
-"""How long a partition stands free before one takes it that has its share: those that have room cannot serve it."""
 AFTER_MS = 5
 """How long after a lease has run out it is looked at."""
 
@@ -37,21 +36,23 @@ AFTER_MS = 5
 class Ownership:
     """The partitions of this orchestrator. `changed` is set whenever another set must be read."""
 
-    def __init__(self, context: Context, spawn: Callable[[Partition], None]) -> None:
+    def __init__(self, context: Context, crew: Crew, begin: Callable[[Partition], None]) -> None:
+        """`begin` is called with each partition that is taken; `crew` runs what must not hold others up."""
         self.partitions: dict[int, Partition] = {}
         self.changed = asyncio.Event()
         self.registered = asyncio.Event()
         """Set once the others know of this orchestrator: then a share can be taken."""
         self._context = context
-        self._spawn = spawn
+        self._crew = crew
+        self._begin = begin
         self._nonces: dict[int, str] = {}
         self._doubts = Doubts()
         self._stopped: dict[int, float] = {}
+        """Partition that this orchestrator cannot serve → when it tries again (monotonic clock)."""
+        self._given_up: set[int] = set()
+        """Partitions that one of the others cannot serve."""
+        self._releasing: set[Partition] = set()
         self._newer: set[int] = set()
-        self._free_since: dict[int, float] = {}
-        self._adopted: set[int] = set()
-        """Partitions beyond the share."""
-        self._adopt_at = 0.0
         self._alive = 1
         self._leaving = False
         self.pause = BALANCE_SECONDS
@@ -59,14 +60,16 @@ class Ownership:
 
     @property
     def share(self) -> int:
-        """The most partitions that this orchestrator may hold."""
+        """The most partitions that this orchestrator may hold, besides those that another one cannot serve."""
         return -(-self._context.partitions // self._alive)
 
     async def beat(self) -> None:
         """Registers this orchestrator and renews every lease. Step of each second."""
         context = self._context
         await context.queries.sync(context.clock)
-        await context.queries.beat(context.id, context.clock.now_ms(), context.lease_ms)
+        now = context.monotonic()
+        self._stopped = {number: until for number, until in self._stopped.items() if until > now}
+        await context.queries.beat(context.id, context.clock.now_ms(), context.lease_ms, self._stopped)
         context.health.answered("redis")
         self.registered.set()
         context.counters.set("partitions_owned", len(self.partitions))
@@ -78,48 +81,47 @@ class Ownership:
     async def balance(self) -> None:
         """Gives up what is more than the share, takes what is free up to it. Step of every `pause`.
 
-        Who does not beat is not counted from the moment on that its leases run out, so nothing stays free.
+        Who does not beat is not counted from the moment on that its leases run out, and what another one cannot serve
+        is taken beyond the share and does not count, so nothing stays free.
         """
         if self._leaving:
             return
         ends = await self._count()
-        self._adopted &= self.partitions.keys()
-        surplus = len(self.partitions) - len(self._adopted) - self.share
-        if surplus > 0:
-            leaving = random.sample([p for n, p in self.partitions.items() if n not in self._adopted], surplus)
-            await for_each(leaving, self.release, at_once=AT_ONCE)
-        elif surplus < 0:
-            ends += await self._take(-surplus)
-        await self._adopt()
+        counted = [p for p in self.partitions.values() if p not in self._releasing and p.number not in self._given_up]
+        missing = self.share - len(counted)
+        for partition in random.sample(counted, max(0, -missing)):  # aside: a fold may hold one of them for long
+            self._releasing.add(partition)
+            self._crew.spawn(self._release_aside(partition), f"release {partition.number}")
+        if missing > 0 or self._given_up:
+            ends += await self._take(max(0, missing))
         self.pause = until_next(ends, self._context.clock.now_ms())
+
+    async def _release_aside(self, partition: Partition) -> None:
+        try:
+            await self.release(partition)
+        except TRANSIENT as error:  # the lease runs out by itself
+            self._context.health.failed(error)
+        finally:
+            self._releasing.discard(partition)
 
     async def _count(self) -> list[int]:
         """Counts who is alive; when each of the others would be dead, in Unix ms."""
         context = self._context
-        heard = await context.queries.alive(context.id, context.clock.now_ms() - context.lease_ms)
+        heard, self._given_up = await context.queries.alive(context.id, context.clock.now_ms() - context.lease_ms)
         self._alive = 1 + len(heard)
         context.counters.set("orchestrators_alive", self._alive)
         return [ms + context.lease_ms for ms in heard]
 
     async def _take(self, most: int) -> list[int]:
-        """Leases up to `most` partitions; when the leases of the others' run out, in Unix ms.
+        """Leases up to `most` partitions, and what others gave up; when the leases of the others' run out, in Unix ms.
 
         Goes through all that are free: others take theirs at the same moment.
         """
-        free, ends = await self._free()
-        random.shuffle(free)
-        missing = most
-        while free and missing > 0:
-            asked, free = free[:missing], free[missing:]
-            await for_each(asked, self._lease, at_once=AT_ONCE)
-            missing -= sum(n in self.partitions for n in asked)
-        return ends
-
-    async def _free(self) -> tuple[list[int], list[int]]:
-        """The partitions that nobody holds and that were not given up here, and when leases run out, in Unix ms."""
-        now = self._context.monotonic()
+        now, given_up = self._context.monotonic(), self._given_up
         wanted = [
-            n for n in range(self._context.partitions) if n not in self.partitions and self._stopped.get(n, now) <= now
+            n
+            for n in range(self._context.partitions)
+            if n not in self.partitions and self._stopped.get(n, now) <= now and (most or n in given_up)
         ]
         owners = await self._context.queries.owners(wanted)
         now_ms = self._context.clock.now_ms()
@@ -128,24 +130,22 @@ class Ownership:
             for n, owner in owners.items()
             if not owner.nonce or owner.lease <= now_ms or owner.nonce == self._nonces.get(n)
         ]
-        return free, [owner.lease for owner in owners.values()]
-
-    async def _adopt(self) -> None:
-        """Takes, beyond the share, what stands free for long: whoever has room for it has given it up."""
-        now = self._context.monotonic()
-        if now < self._adopt_at:
-            return
-        self._adopt_at = now + LEFT_SECONDS / 4
-        free, _ = await self._free()
-        self._free_since = {n: self._free_since.get(n, now) for n in free}
-        left = [n for n, since in self._free_since.items() if now - since >= LEFT_SECONDS]
-        await for_each(left, self._lease, at_once=AT_ONCE)
-        self._adopted.update(n for n in left if n in self.partitions)
+        random.shuffle(free)
+        await for_each([n for n in free if n in given_up], self._lease, at_once=AT_ONCE)
+        free = [n for n in free if n not in given_up]
+        missing = most
+        while free and missing > 0:
+            asked, free = free[:missing], free[missing:]
+            await for_each(asked, self._lease, at_once=AT_ONCE)
+            missing -= sum(n in self.partitions for n in asked)
+        return [owner.lease for owner in owners.values()]
 
     async def _lease(self, number: int) -> None:
         context = self._context
         keys = PartitionKeys.of(context.namespace, number)
-        nonce = self._nonces.setdefault(number, f"{context.id}.{next(context.serial)}")
+        if old := self._nonces.get(number):  # dropped: an APPLY that is under way must find itself fenced
+            await context.scripts.release(keys, old)
+        nonce = self._nonces[number] = f"{context.id}.{next(context.serial)}"
         lease = await context.scripts.lease(keys, nonce, context.lease_ms)
         if lease is None:
             del self._nonces[number]
@@ -162,10 +162,11 @@ class Ownership:
             log.exception("partition not taken: what Redis holds of it cannot be used", partition=number)
             context.counters.inc("partition_failures_total")
             self._stop(number)
+            await self._hand_back(keys, self._nonces.pop(number))
             return
         self.partitions[number] = partition
         self.changed.set()
-        self._spawn(partition)
+        self._begin(partition)
         context.counters.inc("leases_total")
         log.debug("partition taken", partition=number, offset=partition.offset, catch_up=partition.catch_up)
 
@@ -220,16 +221,16 @@ class Ownership:
         except PartitionLostError as error:
             self.drop(partition, str(error))
         except NewerRecordError as error:
-            await self._leave_to_newer(partition, error)
+            self._tell_newer(partition, error)
+            await self._give_up(partition, "a newer orchestrator must serve it")
         except TRANSIENT:
             raise
         except Exception as error:
             log.exception("a step failed: its partition stands still for a while", partition=partition.number)
             self._context.counters.inc("partition_failures_total")
-            self.drop(partition, f"{type(error).__name__}: {error}", stop=True)
+            await self._give_up(partition, f"{type(error).__name__}: {error}")
 
-    async def _leave_to_newer(self, partition: Partition, error: NewerRecordError) -> None:
-        """Lets a newer orchestrator have the partition at once; none of this release can serve it."""
+    def _tell_newer(self, partition: Partition, error: NewerRecordError) -> None:
         if partition.number not in self._newer:
             self._newer.add(partition.number)
             self._context.counters.inc("newer_records_total")
@@ -239,10 +240,17 @@ class Ownership:
                 offset=partition.offset,
                 error=str(error),
             )
-        self.drop(partition, "a newer orchestrator must serve it", stop=True)
-        nonce = self._nonces.pop(partition.number, partition.nonce)
+
+    async def _give_up(self, partition: Partition, reason: str) -> None:
+        """Lets another one have the partition at once, and leaves it alone for a while."""
+        if partition.closed:
+            return
+        self.drop(partition, reason, stop=True)
+        await self._hand_back(partition.keys, self._nonces.pop(partition.number, partition.nonce))
+
+    async def _hand_back(self, keys: PartitionKeys, nonce: str) -> None:
         with contextlib.suppress(*TRANSIENT):  # the lease runs out by itself
-            await self._context.scripts.release(partition.keys, nonce)
+            await self._context.scripts.release(keys, nonce)
 
     def drop(self, partition: Partition, reason: str, *, stop: bool = False) -> None:
         """Lets go of a partition whose memory cannot be trusted; `balance` leases it again. `stop`: not so soon."""
@@ -266,7 +274,7 @@ class Ownership:
 
     async def release(self, partition: Partition) -> None:
         """Gives a partition back between two batches, so that another one can take it at once."""
-        async with partition.lock, partition.flushing:
+        async with partition.flushing, partition.lock:  # in this order: a flush may wait for the lock
             if partition.closed:
                 return
             partition.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -85,21 +85,42 @@ class Queries:
         """Corrects the clock to that of Redis."""
         await clock.sync(self._redis)
 
-    async def beat(self, orchestrator: str, now_ms: int, alive_ms: int) -> None:
-        """Registers this orchestrator, and forgets those that were silent for ten times `alive_ms`."""
-        pipe = self._pipeline()
-        pipe.zadd(self._keys.orchestrators, {orchestrator: now_ms})
-        pipe.zremrangebyscore(self._keys.orchestrators, "-inf", now_ms - 10 * alive_ms)
-        await pipe.execute()
+    async def beat(self, orchestrator: str, now_ms: int, alive_ms: int, given_up: Collection[int]) -> None:
+        """Registers this orchestrator with the partitions that it cannot serve.
 
-    async def alive(self, orchestrator: str, since_ms: int) -> list[int]:
-        """When each of the other orchestrators that were heard after `since_ms` was heard last, in Unix ms."""
-        found = await self._redis.zrangebyscore(self._keys.orchestrators, f"({since_ms}", "+inf", withscores=True)
-        return [round(heard) for name, heard in cast("Any", found) if name.decode() != orchestrator]
+        Forgets those that were silent for ten times `alive_ms`.
+        """
+        keys, pipe = self._keys, self._pipeline()
+        pipe.zadd(keys.orchestrators, {orchestrator: now_ms})
+        pipe.zremrangebyscore(keys.orchestrators, "-inf", now_ms - 10 * alive_ms)
+        if given_up:
+            pipe.hset(keys.given_up, orchestrator, " ".join(map(str, sorted(given_up))))
+        else:
+            pipe.hdel(keys.given_up, orchestrator)
+        pipe.hkeys(keys.given_up)  # read first: who is in it and not yet in the list must not be taken for gone
+        pipe.zrange(keys.orchestrators, 0, -1)
+        *_, listed, known = await pipe.execute()
+        if gone := set(listed) - set(known):
+            await cast("Any", self._redis).hdel(keys.given_up, *gone)
+
+    async def alive(self, orchestrator: str, since_ms: int) -> tuple[list[int], set[int]]:
+        """When each of the other orchestrators that were heard after `since_ms` was heard last, in Unix ms.
+
+        And the partitions that one or more of them cannot serve.
+        """
+        pipe = self._pipeline()
+        pipe.zrangebyscore(self._keys.orchestrators, f"({since_ms}", "+inf", withscores=True)
+        pipe.hgetall(self._keys.given_up)
+        found, given_up = await pipe.execute()
+        heard = {name: round(ms) for name, ms in found if name.decode() != orchestrator}
+        return [*heard.values()], {int(n) for name in heard for n in given_up.get(name, b"").split()}
 
     async def leave(self, orchestrator: str) -> None:
         """Takes this orchestrator off the list."""
-        await self._redis.zrem(self._keys.orchestrators, orchestrator)
+        pipe = self._pipeline()
+        pipe.zrem(self._keys.orchestrators, orchestrator)
+        pipe.hdel(self._keys.given_up, orchestrator)
+        await pipe.execute()
 
     async def owners(self, partitions: Iterable[int]) -> dict[int, Owner]:
         """Who holds each partition, as far as Redis knows; LEASE judges."""
@@ -189,10 +210,6 @@ class Queries:
         """Those of `tokens` that someone holds, or that are condemned."""
         found = await self._fields(keys.claims, tokens)
         return {token for token, claim in zip(tokens, found, strict=True) if claim is not None}
-
-    async def accepted(self, keys: PartitionKeys) -> dict[str, bytes]:
-        """Commands that were answered but not folded."""
-        return _named(await cast("Any", self._redis.hgetall(keys.accepted)))
 
     async def waiting(self, keys: PartitionKeys) -> list[str]:
         """The fields of commands that were answered but not folded."""

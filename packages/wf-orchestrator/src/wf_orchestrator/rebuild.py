@@ -76,8 +76,9 @@ class Folding(OrchestratorService):
             await skip_old_messages(self.context)
 
     async def _fold(self, context: Context) -> None:
-        ownership = Ownership(context, lambda _: None)  # nobody sends the outboxes
-        loop, crew, folded = Loop(context, ownership), Crew(), asyncio.Event()
+        crew, folded = Crew(), asyncio.Event()
+        ownership = Ownership(context, crew, lambda _: None)  # nobody sends the outboxes
+        loop = Loop(context, ownership)
         crew.spawn(loop.run(), "loop")
         crew.spawn(every(context, context.settings.lease_seconds / BEATS_PER_LEASE, ownership.beat), "beat")
         crew.spawn(_balance(context, ownership), "balance")

@@ -26,6 +26,8 @@ from wf_orchestrator.partition import Partition
 
 MOST = 500
 """Executions of a partition that one step deletes."""
+MOST_WAITING = 500
+"""Commands that are looked at for the oldest one: after an outage of the log there may be gigabytes of them."""
 _DAY_MS = 86_400_000
 
 
@@ -78,8 +80,14 @@ class Retention:
         return doomed
 
     async def _accepted_since(self, partition: Partition) -> int | None:
-        """When the oldest command was accepted that is not folded, Unix ms; 0 when one cannot be read."""
-        waiting = await self._context.queries.accepted(partition.keys)
+        """When the oldest command was accepted that is not folded, Unix ms.
+
+        0, so that nothing is deleted this time, when one cannot be read, and when very many wait.
+        """
+        names = await self._context.queries.waiting(partition.keys)
+        if len(names) > MOST_WAITING:
+            return 0
+        waiting = await self._context.queries.commands(partition.keys, names)
         try:
             return min((unpack_command(command).ts for command in waiting.values()), default=None)
         except msgspec.MsgspecError:  # the sweep of accepted commands buries it

@@ -109,16 +109,13 @@ class Sender:
 
 
 async def load(context: Context, partition: Partition) -> None:
-    """Fills the window from Redis, everything in it as unsent: at the lease, or when the window ran empty."""
-    outbox = partition.outbox
-    before, outbox.partial = outbox.partial, False  # who sets it from here on knows of more than is being read
-    try:
-        entries, more = await context.queries.outbox(partition.keys, WINDOW)
-    except BaseException:
-        outbox.partial = before
-        raise
-    outbox.partial = outbox.partial or more
-    outbox.add(sorted(entries))
+    """Fills the window from Redis, everything in it as unsent: at the lease, or when the window ran empty.
+
+    Between two batches: what ends while it is being read would come back.
+    """
+    async with partition.lock:
+        entries, partition.outbox.partial = await context.queries.outbox(partition.keys, WINDOW)
+        partition.outbox.add(sorted(entries))
 
 
 async def flush(context: Context, sender: Sender, partition: Partition) -> bool:
@@ -182,10 +179,11 @@ def _unsendable(context: Context, entry: OutboxEntry, why: str) -> Event:
 
 async def rescan(context: Context, partition: Partition) -> None:
     """Sends again what Redis' outbox holds although it was sent: a roll-back forgot it. Step of every 3 s."""
-    if partition.closed or not partition.live or partition.outbox.partial:
-        return
-    found, _ = await context.queries.outbox(partition.keys, WINDOW)
-    if entries := partition.outbox.resurrected(found):
-        log.warning("outbox entries are back, sending again", partition=partition.number, entries=len(entries))
-        context.counters.inc("outbox_resurrected_total", len(entries))
-        partition.outbox.add(sorted(entries))
+    async with partition.lock:  # as in `load`
+        if partition.closed or not partition.live or partition.outbox.partial:
+            return
+        found, _ = await context.queries.outbox(partition.keys, WINDOW)
+        if entries := partition.outbox.resurrected(found):
+            log.warning("outbox entries are back, sending again", partition=partition.number, entries=len(entries))
+            context.counters.inc("outbox_resurrected_total", len(entries))
+            partition.outbox.add(sorted(entries))

@@ -21,7 +21,7 @@ TIMERS, SWEEPS, RESCAN, INCARNATION, GAUGES, RETENTION, STUCK, RARELY = 0.05, 2.
 BEATS_PER_LEASE = 2.5
 """How often a lease is renewed before it would run out: each second, as it lasts 2.5 s."""
 LONGEST_BEAT_PAUSE = 0.4
-"""Seconds between two beats while Redis is away: once it is back, claims wait for the owner's beat."""
+"""Seconds between two beats, or looks at what is free, while Redis is away: once it is back, claims wait for both."""
 SWEEPS_PER_DEATH = 10
 """How often claims are looked at within a death time of 2.5 s: each 0.25 s, so a loss is told after 2.8 s at most."""
 ENDS_EVERY = 5
@@ -43,9 +43,9 @@ class Work:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._sender = Sender(context)
-        self.ownership = Ownership(context, self._begin_outbox)
-        self._loop = Loop(context, self.ownership)
         self._crew = Crew()
+        self.ownership = Ownership(context, self._crew, self._begin_outbox)
+        self._loop = Loop(context, self.ownership)
         self._retention = Retention(context)
         self._gauges = Gauges(context, self.ownership.partitions.values)
         self._sweeps = 0
@@ -141,7 +141,8 @@ class Work:
 
     async def _balance(self) -> None:
         await self.ownership.registered.wait()
-        await every(self._context, lambda: self.ownership.pause, self.ownership.balance)
+        ownership = self.ownership
+        await every(self._context, lambda: ownership.pause, ownership.balance, longest=LONGEST_BEAT_PAUSE)
 
     async def _each(self, step: Step, partitions: list[Partition] | None = None) -> None:
         async def one(partition: Partition) -> None:

@@ -215,6 +215,21 @@ async def test_a_command_that_waits_is_folded_before_anything_newer_is_deleted(e
     await engine.verified()
 
 
+async def test_nothing_is_deleted_while_very_many_commands_wait(engine, looks, monkeypatch):
+    """After an outage of the log there may be gigabytes of them: they are counted, not read."""
+    monkeypatch.setattr(retention, "MOST_WAITING", 2)
+    ended, _ = await ended_ago(engine, 0, 40 * DAY_MS)
+    keys, now = engine.keys(0), engine.clock.now_ms()
+    waiting = {f"{engine.records(ONE, 0)[0]}/trigger": pack_command(now, [], "") for _ in range(3)}
+    await engine.redis.hset(keys.accepted, mapping=waiting)
+    await engine.orchestrator()
+    assert await engine.ended(ended) == ["CANCELLED"]
+    await looked_again(engine, looks)
+    assert await left(engine, ended) == [ended]
+    await engine.redis.hdel(keys.accepted, next(iter(waiting)))
+    await only(engine, [ended], [])
+
+
 async def test_catalogues_of_workers_that_are_gone(engine):
     """What a living worker can run stays published; what only workers could that are gone is deleted."""
     service, _ = await engine.orchestrator()

@@ -17,6 +17,7 @@ from wf_core.store.scripts import Lease
 from wf_orchestrator import checkpoint, recovery, sending, sweeps
 from wf_orchestrator import outbox as outbox_module
 from wf_orchestrator.context import Context, PartitionLostError, every
+from wf_orchestrator.crew import Crew
 from wf_orchestrator.machine.state import PartitionState
 from wf_orchestrator.ownership import Ownership, go_live
 from wf_orchestrator.partition import Partition
@@ -119,27 +120,40 @@ def owned() -> Partition:
     return Partition(0, PartitionKeys.of("ns", 0), "nonce", "i", 0, offset=5, catch_up=0, state=state, live=True)
 
 
-async def test_what_does_not_fit_while_the_window_is_read_is_not_forgotten(monkeypatch):
-    """The outbox is read while batches are folded: an entry that found the window full then is read the next time."""
-    monkeypatch.setattr(outbox_module, "WINDOW", 2)
-    partition = owned()
-    queries = SimpleNamespace()
+@pytest.mark.parametrize("step", [sending.load, sending.rescan])
+async def test_what_ends_while_the_outbox_is_read_does_not_come_back(step):
+    """The outbox is read between two batches: nobody would ever take out what came back then."""
+    partition, ending = owned(), []
+
+    async def batch():
+        async with partition.lock:
+            partition.outbox.discard("ended")
 
     async def read(_keys, _most):
-        partition.outbox.add([entry(str(i), i) for i in range(3)])  # a batch was folded meanwhile
-        return [entry("0", 0), entry("1", 1)], False
+        ending.append(asyncio.ensure_future(batch()))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return [entry("ended", 0)], False
 
-    queries.outbox = read
-    await sending.load(SimpleNamespace(queries=queries), partition)
-    assert partition.outbox.partial
+    partition.outbox.resurrected([entry("ended", 0)])  # the scan before found it as well
+    counters = SimpleNamespace(inc=lambda *_: None)
+    await step(SimpleNamespace(queries=SimpleNamespace(outbox=read), counters=counters), partition)
+    await asyncio.gather(*ending)
+    assert (len(ending), len(partition.outbox)) == (1, 0)
+
+
+async def test_a_window_that_could_not_be_read_is_read_again(monkeypatch):
+    """What does not fit into the window waits in Redis, and is not forgotten when Redis is away."""
+    monkeypatch.setattr(outbox_module, "WINDOW", 2)
+    partition = owned()
+    partition.outbox.add([entry(str(i), i) for i in range(3)])
 
     async def away(_keys, _most):
         raise UnavailableError("away")
 
-    queries.outbox = away
     with contextlib.suppress(UnavailableError):
-        await sending.load(SimpleNamespace(queries=queries), partition)
-    assert partition.outbox.partial, "nothing was read"
+        await sending.load(SimpleNamespace(queries=SimpleNamespace(outbox=away)), partition)
+    assert partition.outbox.partial
 
 
 async def test_what_lies_past_the_end_of_its_topic_is_an_orphan():
@@ -207,7 +221,7 @@ async def test_commands_that_wait_are_read_a_few_at_a_time(monkeypatch):
 async def test_a_lease_is_renewed_while_a_batch_is_folded():
     """The lock is held for as long as a large document compiles; leases last less."""
     servers, partition = Servers(), owned()
-    ownership = Ownership(servers, lambda _partition: None)
+    ownership = Ownership(servers, Crew(), lambda _partition: None)
     async with asyncio.timeout(2), partition.lock:
         await ownership._renew(partition)
     assert servers.renewed == [(None, False)]

@@ -57,6 +57,17 @@ async def test_the_next_owner_finds_the_record_before_its_offset_and_goes_on(eng
     await engine.verified()
 
 
+async def test_what_was_folded_is_not_folded_again_although_redis_forgot_the_incarnation(engine):
+    """A roll-back may undo the first REBASE alone: the offset that was written since stands, and nothing is repeated."""
+    await worked(engine)
+    await engine.redis.hdel(engine.keys(0).meta, "inc")
+    service, _ = await engine.orchestrator()
+    await engine.all_owned()
+    await engine.at_rest()
+    assert service.counters.get("events_total") == 0
+    await engine.verified()
+
+
 async def test_a_tail_that_was_replaced_moves_the_offset_to_the_end(engine):
     """Found twice: whatever the log holds now is passed over, loudly, and the partition takes new work."""
     await worked(engine)

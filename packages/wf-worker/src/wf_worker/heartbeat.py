@@ -79,6 +79,9 @@ class Heartbeat:
         """Reasons to doubt that Redis is the one from which was read, and those that a heartbeat has settled since."""
         self._wanted = asyncio.Event()
         self._limit = asyncio.Semaphore(_AT_ONCE)
+        self._silent: set[int] = set()
+        """Partitions that did not answer the last time: they come last, or they would hold up the others."""
+        self._longest = settings.death_seconds / 3  # for either half: all that answers is beaten within the death time
 
     def may_claim(self) -> bool:
         """Whether Redis answered a beat within the death time, and knows every worker's claims."""
@@ -122,8 +125,9 @@ class Heartbeat:
         """One heartbeat. Raises one of `redis_errors` when some part of it did not get through."""
         asked, doubts = asyncio.get_running_loop().time(), self._doubts
         try:
-            await self._clock.sync(self._redis)
-            await self._registration.publish()
+            async with asyncio.timeout(self._longest if self._held() else None):
+                await self._clock.sync(self._redis)
+                await self._registration.publish()
         except redis_errors:  # one server of a cluster: the owners on the others must not miss this worker
             await self._beat_all()
             raise
@@ -158,8 +162,11 @@ class Heartbeat:
     async def _beat_all(self) -> list[Exception]:
         """Beats in every partition in which something is held; the errors of those that did not answer."""
         held, sent = self._held(), self._reports.sent()
-        beats = (self._beat(p, held.get(p, []), sent.get(p, [])) for p in sorted(held.keys() | sent.keys()))
+        until = asyncio.get_running_loop().time() + self._longest
+        partitions = sorted(held.keys() | sent.keys(), key=lambda p: (p in self._silent, p))
+        beats = (self._beat(p, held.get(p, []), sent.get(p, []), until) for p in partitions)
         replies = await asyncio.gather(*beats, return_exceptions=True)
+        self._silent = {p for p, reply in zip(partitions, replies, strict=True) if isinstance(reply, Exception)}
         self._reports.again(token for tokens in replies if isinstance(tokens, list) for token in tokens)
         return [reply for reply in replies if isinstance(reply, Exception)]
 
@@ -170,9 +177,9 @@ class Heartbeat:
             held.setdefault(partition_of(token.partition("/")[0]), []).append(token)
         return held
 
-    async def _beat(self, partition: int, held: list[str], sent: list[tuple[str, int, str]]) -> list[str]:
-        """Beats in one partition; returns tokens whose result the fold went past."""
-        async with self._limit:
+    async def _beat(self, partition: int, held: list[str], sent: list[tuple[str, int, str]], until: float) -> list[str]:
+        """Beats in one partition, before `until`; returns tokens whose result the fold went past."""
+        async with asyncio.timeout_at(until), self._limit:
             keys = PartitionKeys.of(self._settings.namespace, partition)
             reply = await self._scripts.beat(keys, self._registration.worker_id, held, sent)
         for token in reply.cancel:

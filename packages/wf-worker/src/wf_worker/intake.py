@@ -32,7 +32,7 @@ _LEAST_WAITING = 64
 _MOST_LATER = 10
 """So many times more messages may wait, those included whose partition is not live."""
 _MOST_SEEN = 50_000
-"""Tokens that this worker remembers having taken."""
+"""Tokens that this worker remembers having taken, each with the `queued_at` of its message."""
 
 
 class Intake:
@@ -40,7 +40,8 @@ class Intake:
 
     `free` tells the free slots, `start(token, message)` begins an attempt. `may_claim` tells whether Redis can be
     trusted to know the claims, `may_commit` whether it is known to be the one that was read from; `doubt` is told when
-    it did not answer; `server` is its run id, as the last heartbeat found it.
+    it did not answer, or may have rolled back; `server` is its run id, as the last heartbeat found it. Of the events
+    `partitions` are installed.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that it connects
@@ -49,6 +50,7 @@ class Intake:
         scripts: Scripts,
         settings: Settings,
         worker_id: str,
+        partitions: int,
         lanes: Lanes,
         leases: Leases,
         dead_letters: DeadLetters,
@@ -64,6 +66,7 @@ class Intake:
         self._scripts = scripts
         self._settings = settings
         self._worker_id = worker_id
+        self._partitions = partitions
         self._lanes = lanes
         self._leases = leases
         self._dead_letters = dead_letters
@@ -76,7 +79,7 @@ class Intake:
         self._start = start
         self._lease_ms = round(settings.lease_seconds * 1000)
         self._most_waiting = max(_LEAST_WAITING, 4 * settings.worker_slots)
-        self._seen: dict[str, None] = {}
+        self._seen: dict[str, int] = {}
         self._open = True
         self._claiming = asyncio.Lock()
         self._claimable = asyncio.Event()
@@ -96,7 +99,7 @@ class Intake:
         try:
             while True:
                 self._readable.clear()
-                if not any(True for _ in self._lanes) or self._is_full():
+                if not any(True for _ in self._lanes) or await self._is_full():
                     await self._readable.wait()
                     continue
                 try:
@@ -110,13 +113,39 @@ class Intake:
         finally:
             await reader.close()
 
-    def _is_full(self) -> bool:
+    async def _is_full(self) -> bool:
         """Whether enough waits. What only waits for its partition's owner does not stop the others, nor pile up."""
-        now, most = asyncio.get_running_loop().time(), _MOST_LATER * self._most_waiting
-        if self._lanes.waiting > most and (dropped := self._lanes.shed(most, now)):
+        most = _MOST_LATER * self._most_waiting
+        if self._lanes.waiting >= most and not await self._shed(most - self._most_waiting):
+            return True
+        return self._lanes.claimable(asyncio.get_running_loop().time()) >= self._most_waiting
+
+    async def _shed(self, most: int) -> bool:
+        """Leaves the oldest messages of partitions that nobody serves to the orphan sweep; whether there were any.
+
+        For the sake of the others only: while no partition is served, all that the log holds would become orphans.
+        """
+        now, takeover = asyncio.get_running_loop().time(), 2 * self._settings.lease_seconds
+        unserved = self._lanes.unserved(takeover, now)
+        if not unserved or not await self._is_any_served():
+            return False
+        if dropped := self._lanes.shed(most, unserved):
             log.warning("messages whose partition nobody serves are left to the orphan sweep", messages=dropped)
             self._committable.set()
-        return self._lanes.claimable(now) >= self._most_waiting
+        return dropped > 0
+
+    async def _is_any_served(self) -> bool:
+        """Asks for a token that nobody has: only a partition that is live knows that."""
+        server = self._server()
+        for partition in range(self._partitions):
+            keys = PartitionKeys.of(self._settings.namespace, partition)
+            try:
+                if await self._scripts.claim(keys, self._worker_id, [""], [False], [0], server=server) == ["STALE"]:
+                    return True
+            except redis_errors:
+                self._doubt()
+                return False
+        return False
 
     async def _read(self, reader: LogReader) -> None:
         if self._lanes.changed:
@@ -131,7 +160,7 @@ class Intake:
         found: dict[int, Waiting] = {}
         for offset, record in enumerate(batch.records, batch.offset):
             try:
-                found[offset] = Waiting.of(offset, wire.decode_task(record))
+                found[offset] = self._waiting(offset, record)
             except wire.NewerRecordError as error:  # unclaimed, it becomes an orphan, and a newer worker may get it
                 log.error("message of a newer release passed by; upgrade this worker", offset=offset, error=str(error))
                 self._counters.inc("newer_messages_total")
@@ -143,6 +172,12 @@ class Intake:
         lane.next_read = batch.next
         self._claimable.set()
         self._committable.set()
+
+    def _waiting(self, offset: int, record: bytes) -> Waiting:
+        found = Waiting.of(offset, wire.decode_task(record))
+        if found.partition >= self._partitions:  # nobody would ever serve it
+            raise ValueError(f"its execution is of partition {found.partition}, and {self._partitions} are installed")
+        return found
 
     async def _out_of_range(self, error: OffsetOutOfRangeError) -> None:
         """The log lost what we were to read.
@@ -214,8 +249,8 @@ class Intake:
             if lane.waiting.get(waiting.offset) is waiting:
                 del lane.waiting[waiting.offset]
             # OK for what was begun here: Redis forgot the claim; its result is under way, or sweeps find it lost.
-            if answer == "MINE" or (answer == "OK" and waiting.token not in self._seen):
-                self._remember(waiting.token)
+            if answer == "MINE" or (answer == "OK" and not self._was_taken(waiting)):
+                self._remember(waiting)
                 self._start(waiting.token, waiting.message)
 
     async def _answers(self, partition: int, picked: Sequence[Waiting]) -> list[Claimed]:
@@ -223,7 +258,7 @@ class Intake:
         keys = PartitionKeys.of(self._settings.namespace, partition)
         tokens, queued = [w.token for w in picked], [w.message.queued_at for w in picked]
         while True:
-            seen = [token in self._seen for token in tokens]
+            seen = [self._was_taken(waiting) for waiting in picked]
             try:
                 return await self._scripts.claim(keys, self._worker_id, tokens, seen, queued, server=self._server())
             except redis_errors as error:
@@ -232,8 +267,12 @@ class Intake:
             while not self._may_claim():  # noqa: ASYNC110 - time alone makes it true
                 await asyncio.sleep(_PAUSE)
 
-    def _remember(self, token: str) -> None:
-        self._seen[token] = None
+    def _was_taken(self, waiting: Waiting) -> bool:
+        """Whether this worker took it before. Another `queued_at` is another life of the execution."""
+        return self._seen.get(waiting.token) == waiting.message.queued_at
+
+    def _remember(self, waiting: Waiting) -> None:
+        self._seen[waiting.token] = waiting.message.queued_at
         while len(self._seen) > _MOST_SEEN:
             del self._seen[next(iter(self._seen))]
 
@@ -263,6 +302,7 @@ class Intake:
             fail_point("worker.committed")
             lane.committed = max(lane.committed, position)
         else:  # another one's, or Redis forgot what was committed: it is leased again, from where it stands
+            self._doubt()
             self._lanes.drop(lane.source)
             self._leases.wake()
             self._readable.set()

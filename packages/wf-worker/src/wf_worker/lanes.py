@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -13,6 +13,8 @@ from wf_core.wire import TaskMessage
 
 LATER_SECONDS = 0.05
 """After this long a message is tried again whose event partition's owner has not caught up."""
+_APART_SECONDS = 1.0
+"""When a partition was not LATER for so long, a second LATER does not continue the first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +63,8 @@ class Lanes:
     def __init__(self) -> None:
         self._lanes: dict[TopicPartition, Lane] = {}
         self._later: dict[int, float] = {}
+        self._since: dict[int, float] = {}
+        """When the answer LATER began, by event partition."""
         self.changed = False
         """The assignment of the reader is out of date."""
 
@@ -89,13 +93,18 @@ class Lanes:
             return self.waiting
         return sum(1 for lane in self._lanes.values() for _ in self._ready(lane, now))
 
-    def shed(self, most: int, now: float) -> int:
-        """Drops the oldest messages of partitions that are not live, until `most` wait; how many."""
+    def unserved(self, seconds: float, now: float) -> set[int]:
+        """The event partitions that have been LATER for so long."""
+        recent = now - _APART_SECONDS
+        return {p for p, since in self._since.items() if since <= now - seconds and self._later[p] > recent}
+
+    def shed(self, most: int, partitions: Collection[int]) -> int:
+        """Drops the oldest messages of these event partitions until `most` wait; how many."""
         later = [
             (waiting.message.queued_at, n, lane, offset)
             for n, lane in enumerate(self._lanes.values())
             for offset, waiting in lane.waiting.items()
-            if self._later.get(waiting.partition, 0.0) > now
+            if waiting.partition in partitions
         ]
         dropped = sorted(later, key=lambda one: one[:2])[: max(0, self.waiting - most)]
         for _, _, lane, offset in dropped:
@@ -142,6 +151,8 @@ class Lanes:
 
     def later(self, partition: int, now: float) -> None:
         """Messages of this event partition are left alone for a moment."""
+        if self._later.get(partition, float("-inf")) < now - _APART_SECONDS:
+            self._since[partition] = now
         self._later[partition] = now + LATER_SECONDS
 
     def _ready(self, lane: Lane, now: float) -> Iterator[tuple[Lane, Waiting]]:

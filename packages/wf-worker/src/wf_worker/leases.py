@@ -35,7 +35,10 @@ _AWAY: tuple[type[Exception], ...] = (LogUnavailableError, *redis_errors)
 
 
 class Leases:
-    """Takes, renews and gives back lanes. `free` tells the free slots, `on_lanes` hears that lanes changed."""
+    """Takes, renews and gives back lanes.
+
+    `free` tells the free slots, `on_lanes` hears that lanes changed, `doubt` that Redis forgot something.
+    """
 
     def __init__(  # noqa: PLR0913 - the parts that it connects
         self,
@@ -49,6 +52,7 @@ class Leases:
         incarnation: str,
         free: Callable[[], int],
         on_lanes: Callable[[], None],
+        doubt: Callable[[], None],
     ) -> None:
         self.incarnation = incarnation
         self._log = broker
@@ -61,6 +65,7 @@ class Leases:
         self._partitions = partitions
         self._free = free
         self._on_lanes = on_lanes
+        self._doubt = doubt
         self._lease_ms = round(settings.lease_seconds * 1000)
         self._tick = min(_TICK, settings.lease_seconds / 4)
         self._wanted = asyncio.Event()
@@ -175,6 +180,7 @@ class Leases:
             self._on_lanes()
         elif offset < known:
             log.warning("Redis forgot a committed offset; its messages are read again", source=str(lane.source))
+            self._doubt()  # first: others may still have to assert their claims on what is read again
             self._lanes.rewind(lane, offset)
             self._on_lanes()
         return offset is not None

@@ -76,6 +76,7 @@ class Supervisor:
             installation.incarnation,
             free=lambda: executors.free,
             on_lanes=self._lanes_changed,
+            doubt=self._doubt,
         )
         self.reports = Reports(broker, settings.namespace, lambda: self.leases.incarnation, counters)
         self.heartbeat = Heartbeat(
@@ -89,19 +90,23 @@ class Supervisor:
             counters,
             on_restart=self.leases.start_over,
         )
-        self.intake = Intake(
+        self.intake = self._take_in(scripts, broker, lanes, installation.partitions)
+
+    def _take_in(self, scripts: Scripts, broker: Log, lanes: Lanes, partitions: int) -> Intake:
+        return Intake(
             broker,
             scripts,
-            settings,
-            worker_id,
+            self.settings,
+            self.id,
+            partitions,
             lanes,
             self.leases,
-            DeadLetters(broker, settings.namespace, worker_id, clock, counters),
-            counters,
-            free=lambda: executors.free,
+            DeadLetters(broker, self.settings.namespace, self.id, self._clock, self._counters),
+            self._counters,
+            free=lambda: self.executors.free,
             may_claim=self._may_claim,
             may_commit=self.heartbeat.may_commit,
-            doubt=self.heartbeat.doubt,
+            doubt=self._doubt,
             server=lambda: self.heartbeat.server,
             start=self._start_attempt,
         )
@@ -159,6 +164,9 @@ class Supervisor:
 
     def _lanes_changed(self) -> None:
         self.intake.wake()
+
+    def _doubt(self) -> None:
+        self.heartbeat.doubt()
 
     def _may_claim(self) -> bool:
         return self.heartbeat.may_claim() and len(self.reports) < MOST_REPORTS

@@ -127,6 +127,11 @@ class InstallationKeys:
         return f"{self.namespace}:orch"
 
     @property
+    def given_up(self) -> str:
+        """Hash orchestrator id → numbers of the partitions that it cannot serve for the moment. orchestrator."""
+        return f"{self.namespace}:orch:up"
+
+    @property
     def catalogues(self) -> str:
         """Hash catalogue hash → JSON of the tasks that workers with it can run. worker; orchestrator removes."""
         return f"{self.namespace}:cat"
