@@ -58,7 +58,7 @@ async def test_the_next_owner_finds_the_record_before_its_offset_and_goes_on(eng
 
 
 async def test_what_was_folded_is_not_folded_again_although_redis_forgot_the_incarnation(engine):
-    """A roll-back may undo the first REBASE alone: the offset that was written since stands, and nothing is repeated."""
+    """A roll-back may undo the first REBASE alone: the offset that was written since stands; nothing is repeated."""
     await worked(engine)
     await engine.redis.hdel(engine.keys(0).meta, "inc")
     service, _ = await engine.orchestrator()
