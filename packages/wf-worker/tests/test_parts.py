@@ -405,6 +405,7 @@ class Beats:
     async def beat(self, keys: PartitionKeys, *_args: Any) -> BeatReply:
         if any(keys == PartitionKeys.of("wf", partition) for partition in self.silent):
             raise ConnectionError("a server of the cluster is away")
+        await asyncio.sleep(0.01)  # later than the error
         self.heard.append(keys.meta)
         return BeatReply([], [], [])
 
@@ -423,8 +424,7 @@ class Beats:
 
     def heartbeat(self) -> Heartbeat:
         """One that beats for three partitions."""
-        broker = SimpleNamespace()
-        reports = Reports(broker, "wf", str, Counters())
+        reports = Reports(None, "wf", str, Counters())
         settings = Settings(namespace="wf")
         return Heartbeat(None, self, settings, self, self, self, reports, Counters(), self.restarted)
 
