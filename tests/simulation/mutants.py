@@ -181,6 +181,9 @@ MUTANTS: dict[str, Mutant] = {
     "claim without check": Mutant({"CLAIM": (("elseif not claim then", "elseif true then"),)}),
     "commit before claim": Mutant(patch=_patched(Intake, "_claim", _commit_first)),
     "no resend of results": Mutant(patch=_patched(Reports, "again", lambda *_: None)),
-    "no quiet time": Mutant(patch=_patched(Heartbeat, "may_claim", _claims_always)),
+    "no quiet time": Mutant(
+        {"CLAIM": (("live = run == server", "live = true"), ("then live = false end", "then live = live end"))},
+        _patched(Heartbeat, "may_claim", _claims_always),
+    ),
     "append without ACCEPT": Mutant(patch=_patched(wf_api.creation, "accept", _accept_nothing)),
 }
