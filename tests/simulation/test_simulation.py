@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 SEEDS = int(os.environ.get("WF_SIMULATION_SEEDS", "500"))
+JOBS = min(2, os.cpu_count() or 1)
 pytestmark = pytest.mark.timeout(600 + 5 * SEEDS)
 
 WORLDS = ("no data lost", "clocks wrong", "redis rolls back", "one slot rolls back", "log lost", "tail lost")
@@ -39,9 +40,10 @@ EVERYWHERE = (
 )
 
 
-def simulate(world: str, seeds: int, mutant: str = "") -> dict[str, Any]:
+def simulate(world: str, seeds: int, mutant: str = "", jobs: int = 1) -> dict[str, Any]:
     """The summary of a run of so many seeds; of a mutant until the first violation."""
-    command = [sys.executable, "-m", "simulation", "--json", "--world", world, "--seeds", str(seeds)]
+    command = [sys.executable, "-m", "simulation", "--json", "--world", world]
+    command += ["--seeds", str(seeds), "--jobs", str(jobs)]
     if mutant:
         command += ["--mutant", mutant]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONHASHSEED": "0"}
@@ -55,7 +57,7 @@ def simulate(world: str, seeds: int, mutant: str = "") -> dict[str, Any]:
 def test_every_seed_keeps_the_promises(world: str):
     """Redis is the fold of the log at every write, what was promised ends, nothing is left, no node ends twice."""
     seeds = max(2, SEEDS // len(WORLDS))
-    summary = simulate(world, seeds)
+    summary = simulate(world, seeds, jobs=JOBS)
     again = f"PYTHONPATH=tests python -m simulation --world {world!r} --show --first SEED"
     assert not summary["violations"], f"{summary['violations']}; to see one: {again}"
     assert summary["counts"]["attempts"] > 5 * seeds
@@ -119,5 +121,5 @@ VISIBLE = {
 def test_a_rule_makes_losses_rare(mutant: str):
     """Workers that wait for each other after a roll-back, and counters in place of clocks: without, more is lost."""
     world, seeds, what = VISIBLE[mutant]
-    with_rule, without = (simulate(world, seeds, rule)["counts"].get(what, 0) for rule in ("", mutant))
+    with_rule, without = (simulate(world, seeds, rule, JOBS)["counts"].get(what, 0) for rule in ("", mutant))
     assert without > 2 * with_rule
