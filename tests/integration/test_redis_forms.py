@@ -15,15 +15,13 @@ from typing import Any
 
 import httpx
 import pytest
+from oracle import assert_folded
 from wf_testservers.cluster import Cluster, wait_for_end
 from wf_testservers.engine import variables
 from wf_testservers.redis import wait_until
 from wf_testservers.redis_groups import RedisCluster, SentinelGroup, start_redis_cluster, start_sentinel
 
-from wf_core.broker.open import open_log
 from wf_core.settings import Settings
-from wf_core.store.client import connect
-from wf_orchestrator.verify import verify
 
 WORKFLOWS = 60
 
@@ -156,13 +154,4 @@ async def _terminal_transitions(client: httpx.AsyncClient, execution_id: str) ->
 async def _compare(environment: dict[str, str]) -> None:
     """The oracle: Redis holds in every partition what its log says."""
     fields = {name.removeprefix("APP_").lower(): value for name, value in environment.items()}
-    settings = Settings(_env_file=None, **fields)
-    redis = connect(settings)
-    log = open_log(settings, redis)
-    await log.start()
-    try:
-        for partition in range(settings.partitions):
-            assert await verify(redis, log, settings.namespace, partition) == []
-    finally:
-        await log.close()
-        await redis.aclose()
+    await assert_folded(Settings(_env_file=None, **fields))

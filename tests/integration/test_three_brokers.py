@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from oracle import assert_folded
 from wf_testservers import KafkaCluster, start_kafka_cluster, start_redis
 from wf_testservers.cluster import Cluster, wait_for_end
 from wf_testservers.engine import variables
@@ -21,7 +22,6 @@ from wf_core.broker import topics
 from wf_core.broker.open import open_log
 from wf_core.settings import Settings
 from wf_core.store.client import connect
-from wf_orchestrator.verify import verify
 
 PAUSE = 0.2
 LEAST = 100
@@ -77,7 +77,7 @@ async def test_work_goes_on_while_one_broker_after_another_is_killed(
         for execution_id in ids:
             await check_history(client, execution_id)
     assert all(process.alive for process in cluster.processes), cluster.logs()
-    await check_state()
+    await assert_folded(Settings())
 
 
 async def kill_each(brokers: KafkaCluster, submitted: Callable[[], int]) -> None:
@@ -125,20 +125,6 @@ async def check_history(client: httpx.AsyncClient, execution_id: str) -> None:
     assert ends == dict.fromkeys(DIAMOND["nodes"], 1)
     nodes = (await client.get(f"/workflows/{execution_id}/nodes")).raise_for_status().json()["items"]
     assert {node["node"]: node["attempts"] for node in nodes} == dict.fromkeys(DIAMOND["nodes"], 1)
-
-
-async def check_state() -> None:
-    """Redis is what the log says, on every partition."""
-    settings = Settings()
-    redis = connect(settings)
-    log = open_log(settings, redis)
-    await log.start()
-    try:
-        for partition in range(settings.partitions):
-            assert await verify(redis, log, settings.namespace, partition) == []
-    finally:
-        await log.close()
-        await redis.aclose()
 
 
 async def until(condition: Callable[[], bool], what: str, seconds: float = 40.0) -> None:
