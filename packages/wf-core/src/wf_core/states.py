@@ -60,6 +60,21 @@ class AttemptClass(StrEnum):
     USER = "user"
     PLATFORM = "platform"
     TIMEOUT = "timeout"
+    CRASH = "crash"
+    """Its process ended under it."""
+
+
+class ScopeState(StrEnum):
+    """Where the inside of a map item, a loop pass or a dynamic node stands."""
+
+    OPEN = "OPEN"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    SKIPPED = "SKIPPED"
+    """All of its leaves were skipped: a map item gives `null`."""
+    DORMANT = "DORMANT"
+    """Of an earlier attempt of its container: its nodes do not count until it is opened again."""
 
 
 _ENDED_EXECUTION = frozenset({ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED})

@@ -12,14 +12,25 @@ import msgspec
 
 from wf_core.errors import WfError
 
-RULES = 1
-"""The version of decide, CEL and built-in functions that new executions are pinned to."""
+RULES = 2
+"""The newest version of decide, CEL and built-in functions that this release has; it knows all before it as well.
+
+1: tasks, joins, guards, retries. 2: every other kind, nested bodies, and commands beside trigger and cancel. An
+execution is pinned to the lowest one that its document needs (`wf_core.plan.rules_of`), so that releases may be mixed.
+"""
 VERSION = 1
 """The newest form of records and task messages that this release reads: `v`."""
 
 
 class NewerRecordError(WfError):
     """The operator must act: a newer release wrote this. It is no dead letter: leave it to a process that knows it."""
+
+
+class Cause(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An error that led to another one: the next link of Python's chain of exceptions, outermost first."""
+
+    type: str
+    message: str
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -34,6 +45,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     fatal: bool = False
     node: str | None = None
     attempt: int | None = None
+    causes: tuple[Cause, ...] = ()
 
 
 class RetrySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +68,19 @@ class FrozenSettings(msgspec.Struct, frozen=True, kw_only=True):
     retry: RetrySettings = RetrySettings()
     max_platform_retries: int = 10
     max_payload_bytes: int = 256 * 1024
+    max_crash_retries: int = 3
+    """Attempts that may follow those whose process ended under them: a budget of its own."""
+    timeout_ms: int | None = None
+    """Of an attempt whose document says nothing: what a child inherits of its parent's defaults."""
+
+
+class Parent(msgspec.Struct, frozen=True, kw_only=True):
+    """The `workflow` node that a child execution runs for. `on_close`: cancel or abandon."""
+
+    execution: str
+    node: str
+    attempt: int
+    on_close: str = "cancel"
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="kind"):
@@ -88,6 +113,11 @@ class Created(Record, frozen=True, tag="created"):
     settings: FrozenSettings = FrozenSettings()
     rules: int = RULES
     request: str = ""
+    parent: Parent | None = None
+    depth: int = 0
+    """Executions above this one."""
+    definitions: dict[str, str] = {}
+    """`name` or `name@version`, as the document or one below it writes it → hash of the document: pinned."""
 
 
 class Triggered(Record, frozen=True, tag="triggered"):
@@ -106,6 +136,72 @@ class Cancelled(Record, frozen=True, tag="cancelled"):
     request: str = ""
 
 
+class Paused(Record, frozen=True, tag="paused"):
+    """Someone asked that an execution start nothing until it is resumed."""
+
+    id: str
+    reason: str = ""
+    request: str = ""
+
+
+class Resumed(Record, frozen=True, tag="resumed"):
+    """Someone asked that a paused execution go on."""
+
+    id: str
+    request: str = ""
+
+
+class Retried(Record, frozen=True, tag="retried"):
+    """Someone asked that an ended execution go on from its failed nodes.
+
+    `nodes`: also from these node paths and all downstream of them. `input`, when given, replaces the execution's.
+    """
+
+    id: str
+    nodes: tuple[str, ...] = ()
+    input: bytes | None = None
+    request: str = ""
+
+
+class Signalled(Record, frozen=True, tag="signalled"):
+    """A signal came for an execution. `payload` is JSON bytes."""
+
+    id: str
+    name: str
+    payload: bytes = b"null"
+    request: str = ""
+
+
+class Answered(Record, frozen=True, tag="answered"):
+    """Someone answered an approval. `answer` is JSON bytes that fit its schema, `by` who it was."""
+
+    id: str
+    node: str
+    attempt: int
+    answer: bytes = b"null"
+    by: str = ""
+    request: str = ""
+
+
+class ChildEnded(Record, frozen=True, tag="child_ended"):
+    """A child execution ended; addressed to the node of its parent. `output` is JSON bytes when it COMPLETED."""
+
+    node: str
+    attempt: int
+    child: str
+    status: str
+    output: bytes | None = None
+    error: Failure | None = None
+
+
+class Cached(Record, frozen=True, tag="cached"):
+    """What the cache holds for a node: its output, or None when it holds nothing."""
+
+    node: str
+    attempt: int
+    output: bytes | None = None
+
+
 class Result(Record, frozen=True, tag="result"):
     """An attempt ended on a worker: exactly one of `output` (JSON bytes) and `error` is set. Times as of the worker."""
 
@@ -120,10 +216,15 @@ class Result(Record, frozen=True, tag="result"):
     error: Failure | None = None
     package: str = ""
     """Distribution and version of the task's code, `wf-tasks-builtin 0.1.0`."""
+    worker_package: str = ""
+    """Distribution and version of the worker, `wf-worker 0.1.0`."""
+    host: str = ""
+    log_tail: str = ""
+    """The last lines that the attempt logged or printed, when it did not complete."""
 
 
 class Timer(Record, frozen=True, tag="timer"):
-    """A timer fell due. `timer` is its kind: `retry` or `deadline` (of the execution; node is empty)."""
+    """A timer fell due. `timer` is its kind; node is empty for one of the execution (`deadline`)."""
 
     timer: str
     node: str = ""
@@ -174,13 +275,38 @@ class Expired(Record, frozen=True, tag="expired"):
 
 
 class Expanded(Record, frozen=True, tag="expanded"):
-    """A `dynamic` node's plan, frozen. Reserved."""
+    """What became of the nodes of a `dynamic` node: the canonical JSON of a document that holds them, or `error`."""
 
     node: str
-    document: str
+    document: bytes = b""
+    attempt: int = 0
+    error: Failure | None = None
+    definitions: dict[str, str] = {}
+    """As of `Created`, of the definitions that these nodes name."""
 
 
-Event = Document | Created | Triggered | Cancelled | Result | Timer | Lost | Decision | Unsendable | Expired | Expanded
+Event = (
+    Document
+    | Created
+    | Triggered
+    | Cancelled
+    | Paused
+    | Resumed
+    | Retried
+    | Signalled
+    | Answered
+    | ChildEnded
+    | Cached
+    | Result
+    | Timer
+    | Lost
+    | Decision
+    | Unsendable
+    | Expired
+    | Expanded
+)
+Command = Triggered | Cancelled | Paused | Resumed | Retried | Signalled | Answered
+"""What someone asks of an execution that exists: each carries an id and is carried out once."""
 
 
 class TaskMessage(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -197,6 +323,8 @@ class TaskMessage(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     priority: int = 5
     lost: int = 0
     """Attempts of the node that were lost to the platform. What may have killed its process runs in one of its own."""
+    heartbeat_ms: int | None = None
+    """Longest silence of the task itself (`ctx.heartbeat`)."""
     v: int = 1
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from wf_core.states import AttemptClass, AttemptStatus, NodeStatus
+from wf_core.states import AttemptClass, AttemptStatus, NodeStatus, ScopeState
 from wf_core.wire import Failure
 
 NODE_BYTES = 10
@@ -57,6 +57,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     """Whose budget it used; None when it COMPLETED."""
     worker: str = ""
     package: str = ""
+    worker_package: str = ""
+    host: str = ""
     queued_at: int | None = None
     started_at: int | None = None
     ended_at: int | None = None
@@ -64,11 +66,47 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     decision: str = ""
     """What followed: `retry`, `stop` or nothing."""
     reason: str = ""
+    log_tail: str = ""
+    """The last lines that it logged or printed, when it did not complete."""
+    era: int = 0
+    """How often the execution had been started again by `retry`: budgets count the attempts of one era."""
+
+
+class ScopeRecord(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
+    """The inside of a container: a map item, a loop pass, a dynamic node, a compensation.
+
+    Its nodes' cells lie from `base` on, in the order of the body's nodes; `parent` is the cell of the node it is in.
+    Field names of the hash are scope keys: `price[3]`, `poll#2`, `dyn`, `price[3]/inner#0`, `charge~compensate`.
+    """
+
+    base: int
+    parent: int
+    number: int = 0
+    state: ScopeState = ScopeState.OPEN
+    halting: str = ""
+    """`halt` or `cancel` once a failure has stopped it from starting anything but clean-up."""
+    wanted: bytes = b""
+    error: Failure | None = None
+    floor: int = 0
+    """Attempts that nodes of passes had whose cells it took over: numbers of attempts never come again."""
+    document: bytes = b""
+    """Canonical JSON of a document that holds its nodes, of a dynamic node."""
 
 
 _encoder = msgspec.msgpack.Encoder()
 _attempts = msgspec.msgpack.Decoder(list[AttemptRecord])
+_scope = msgspec.msgpack.Decoder(ScopeRecord)
 _failure = msgspec.msgpack.Decoder(Failure)
+
+
+def pack_scope(scope: ScopeRecord) -> bytes:
+    """A field of `{p}:b:<id>`."""
+    return _encoder.encode(scope)
+
+
+def unpack_scope(data: bytes) -> ScopeRecord:
+    """What `pack_scope` made."""
+    return _scope.decode(data)
 
 
 def pack_attempts(attempts: Sequence[AttemptRecord]) -> bytes:

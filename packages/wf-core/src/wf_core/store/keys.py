@@ -36,6 +36,10 @@ class PartitionKeys:
         """Hash: `o:<node>` output JSON, `i:<node>` input JSON, `a:<node>` attempts in msgpack. APPLY."""
         return f"{self.prefix}:r:{execution_id}"
 
+    def scopes(self, execution_id: str) -> str:
+        """Hash scope key → ScopeRecord: the insides of containers, with the places of their cells in `nodes`."""
+        return f"{self.prefix}:b:{execution_id}"
+
     def history(self, execution_id: str) -> str:
         """Stream: what happened to the execution. APPLY."""
         return f"{self.prefix}:h:{execution_id}"
