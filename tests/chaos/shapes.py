@@ -126,6 +126,57 @@ def slow_first() -> Shape:
     return Shape(document, "COMPLETED", 7, {"COMPLETED": 3})
 
 
+def nested() -> Shape:
+    """A loop in a map in a loop, with a switch, and a node of `finally`."""
+    inner = {
+        "kind": "loop",
+        "until": "iteration == 2",
+        "max_iterations": 5,
+        "nodes": {"turn": _step(value="${{ item + iteration }}", seconds=0.05)},
+    }
+    middle = {"kind": "map", "items": [10, 20, 30], "max_parallel": 2, "nodes": {"inner": inner}}
+    nodes = {
+        "outer": {
+            "kind": "loop",
+            "while": "iteration < 2",
+            "max_iterations": 5,
+            "keep_last": 1,
+            "nodes": {"middle": middle},
+        },
+        "which": {
+            "kind": "switch",
+            "depends_on": ["outer"],
+            "cases": [{"when": "size(nodes.outer.output) == 3", "to": ["yes"]}],
+            "default": ["no"],
+        },
+        "yes": _step(value="${{ nodes.outer.output }}"),
+        "no": _step(value=0),
+    }
+    document = {
+        "name": "nested",
+        "nodes": nodes,
+        "finally": {"tidy": _step(value=1)},
+        "output": "${{ nodes.yes.output }}",
+    }
+    counts = {"COMPLETED": 4 + 1 + 3 + 9, "SKIPPED": 1}
+    return Shape(document, "COMPLETED", [12, 22, 32], counts)
+
+
+def saga() -> Shape:
+    """What completed is undone when a later node fails; a failure that is caught does not count."""
+    undo = {"task": "chaos.step", "params": {"value": 0}}
+    nodes = {
+        "book": {**_step(value=1), "compensate": undo},
+        "pay": {**_step(["book"], value=2), "compensate": undo},
+        "bad": {**_step(["pay"], fatal=True), "catch": [{"to": "rescue", "as": "problem"}]},
+        "rescue": _step(value="${{ problem.type }}"),
+        "worse": _step(["rescue"], fatal=True),
+    }
+    document = {"name": "saga", "nodes": nodes, "finally": {"tidy": _step(value=1)}}
+    counts = {"COMPLETED": 3 + 2 + 1, "FAILED": 2}
+    return Shape(document, "FAILED", None, counts, "Fatal")
+
+
 _CHOICE = (
     (chain(), 5),
     (diamond(), 5),
@@ -136,6 +187,8 @@ _CHOICE = (
     (halts(), 1),
     (overdue(), 1),
     (slow_first(), 1),
+    (nested(), 3),
+    (saga(), 2),
 )
 
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from wf_core.schema.document import RetrySchema, WorkflowSchema
 from wf_core.schema.loading import load_document_file, load_yaml
+from wf_core.schema.models import keys_of
+from wf_core.schema.nodes import KINDS
 from wf_core.schema.validation import parse_document
 from wf_core.settings import markdown
 
@@ -46,3 +49,10 @@ def test_documents_in_prose_are_valid(page: str):
 def test_example_documents_are_valid(file: Path):
     """So is every example."""
     parse_document(load_document_file(file))
+
+
+def test_every_field_of_a_document_is_listed():
+    """docs/workflows.md names every field and every kind."""
+    listed = set(re.findall(r"[\w]+", (ROOT / "docs/workflows.md").read_text()))
+    known = set(KINDS).union(*(keys_of(model) for model in (WorkflowSchema, RetrySchema, *KINDS.values())))
+    assert known <= listed, known - listed

@@ -1,4 +1,4 @@
-"""The workflows that are run: branches, joins, conditions, priorities, limits, deadlines, and what a failure does."""
+"""The workflows that are run: branches, joins, limits, deadlines, what a failure does, and bodies inside each other."""
 
 from __future__ import annotations
 
@@ -22,11 +22,29 @@ _GRAPH = {
     "f": _node("e", join="all_done"),
     "g": _node("f", priority=8),
 }
+_LOOP = {"kind": "loop", "until": "iteration == 1", "max_iterations": 3, "keep_last": 1, "nodes": {"step": _node()}}
+_NESTED = {
+    "which": {"kind": "switch", "cases": [{"when": "true", "to": ["each"]}], "default": ["none"]},
+    "each": {
+        "kind": "map",
+        "items": [1, 2, 3],
+        "max_parallel": 2,
+        "tolerate": 1,
+        "nodes": {"turn": _LOOP, "then": _node("turn", compensate={"task": "t"})},
+        "retry": {"delay": "200ms", "max_retries": 1, "jitter": 0},
+    },
+    "none": _node(),
+    "risky": _node("each", "none", join="none_failed", catch=[{"to": "rescue", "as": "problem"}]),
+    "rescue": _node(params={"why": "${{ problem.message }}"}),
+    "late": _node("risky", "rescue", join="none_failed", compensate={"task": "t"}),
+    "last": _node("late"),
+}
 _DOCUMENTS: tuple[dict[str, Any], ...] = (
     {"name": "halts"},
     {"name": "goes on", "on_failure": "continue"},
     {"name": "stops", "on_failure": "cancel", "max_parallel": 2},
     {"name": "in time", "timeout": "15s", "scheduling": "priority"},
+    {"name": "nested", "nodes": _NESTED, "finally": {"tidy": _node(), "up": _node("tidy")}},
 )
 
 

@@ -14,7 +14,7 @@ from wf_orchestrator.refold import Refold
 if TYPE_CHECKING:
     from simulation.world import World
 
-_NOT_FOLDED = ("m", "cl", "hb", "acc", "qa", "qs", "ob")
+_NOT_FOLDED = ("m", "cl", "pg", "hb", "acc", "qa", "qs", "ob")
 """Keys of a partition that other scripts write as well, or that depend on how the log was cut into batches."""
 
 
@@ -89,21 +89,26 @@ class Oracle:
         }
 
     def check_histories(self) -> None:
-        """Raises Violation when a node ended twice, or an attempt's number went back."""
+        """Raises Violation when a node ended twice, or an attempt's number went back.
+
+        A node inside a container that is tried again ends once for each of its attempts.
+        """
         for raw, entries in self._world.redis.store.keys.items():
             if raw.partition(b"}:")[2].startswith(b"h:"):
                 self._check_history(raw.decode(), entries)
 
     def _check_history(self, key: str, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
-        ended: set[bytes] = set()
+        ended: set[tuple[bytes, int]] = set()
         attempts: dict[bytes, int] = {}
         for _, fields in entries:
             node, status = fields.get(b"node", b""), fields.get(b"status", b"")
             attempt = int(fields.get(b"attempt", b"0"))
             if fields[b"kind"].startswith(b"node.") and status in _TERMINAL:
-                if node in ended:
+                inside = b"/" in node or b"[" in node
+                once = (node, attempt if inside else 0)
+                if once in ended and (attempt or not inside):
                     raise Violation(f"{key}: node {node.decode()} ended twice")
-                ended.add(node)
+                ended.add(once)
             if fields[b"kind"] == b"node.failed" and b"PlatformError" in fields.get(b"data", b""):
                 raise Violation(f"{key}: every attempt of node {node.decode()} was lost to the platform")
             if node and attempt:

@@ -42,6 +42,6 @@ async def test_each_address_says_its_problems(api: httpx.AsyncClient) -> None:
             for status, response in operation["responses"].items():
                 if status >= "400":
                     assert list(response["content"]) == ["application/problem+json"], (path, status)
-        named = ("execution_id}", "node_path}", "dead_letter_id}")
+        named = ("execution_id}", "node_path}", "dead_letter_id}", "definition_name}", "signal_name}")
         assert all(name in named for name in [p.split("/")[0] for p in path.split("{")[1:]])
     assert "HTTPValidationError" not in str(document)

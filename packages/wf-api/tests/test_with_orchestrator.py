@@ -45,7 +45,7 @@ async def folding(settings: Settings, redis: Redis) -> AsyncIterator[None]:
 def finish(service: ApiService, folding: None) -> Any:
     """Appends the result of an attempt, as a worker would."""
 
-    async def append(execution_id: str, node: str, output: Any = None, error: str = "") -> None:
+    async def append(execution_id: str, node: str, output: Any = None, error: str = "", attempt: int = 1) -> None:
         context = service._context
         assert context is not None
         now = context.clock.now_ms()
@@ -54,7 +54,7 @@ def finish(service: ApiService, folding: None) -> Any:
             ts=now,
             source="w",
             node=node,
-            attempt=1,
+            attempt=attempt,
             worker="w",
             started_at=now,
             ended_at=now,

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -26,72 +21,6 @@ from wf_core.client import (
 
 ID = "0" * 28
 QUICK = Delivery(attempts=3, pause=0.001)
-
-
-@dataclass
-class Script:
-    """A server that answers as told, one answer a request, and remembers what it was asked. `None` hangs up."""
-
-    url: str
-    answers: list[tuple[int, Any, dict[str, str]] | None] = field(default_factory=list)
-    asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
-    hold: threading.Event = field(default_factory=threading.Event)
-    """Answers wait while it is not set."""
-
-    def __post_init__(self) -> None:
-        self.hold.set()
-
-    def will(self, status: int, body: Any, **headers: str) -> Script:
-        """Adds an answer."""
-        self.answers.append((status, body, {name.replace("_", "-"): value for name, value in headers.items()}))
-        return self
-
-    def hang_up(self) -> Script:
-        """Adds a request that gets no answer."""
-        self.answers.append(None)
-        return self
-
-
-@pytest.fixture
-def script() -> Iterator[Script]:
-    """A scripted HTTP server on a free port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def handle(self) -> None:
-            with contextlib.suppress(ConnectionError):  # a client that gave up
-                super().handle()
-
-        def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            found.asked.append((self.command, self.path, dict(self.headers), json.loads(body) if body else None))
-            answer = found.answers.pop(0)
-            if answer is None:
-                self.close_connection = True
-                return
-            found.hold.wait(10)
-            status, value, headers = answer
-            data = value if isinstance(value, bytes) else json.dumps(value).encode()
-            self.send_response(status)
-            for name, text in {"Content-Length": str(len(data)), **headers}.items():
-                self.send_header(name, text)
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_GET = do_POST = answer  # noqa: N815 - the library's names
-
-        def log_message(self, *_: object) -> None:
-            """Says nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found = Script(f"http://127.0.0.1:{server.server_address[1]}")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield found
-        server.shutdown()
-        thread.join()
-    assert not found.answers
 
 
 @pytest.fixture
@@ -129,6 +58,42 @@ def test_node_names_are_encoded(script, client):
     script.will(200, {"node": "a b?#%", "status": "PENDING"})
     client.node(ID, "a b?#%")
     assert script.asked[0][1] == f"/workflows/{ID}/nodes/a%20b%3F%23%25"
+
+
+def test_commands(script, client):
+    """Each command is a POST with its own body, and carries a key so that it may be repeated."""
+    for _ in range(5):
+        script.will(200, {"execution_id": ID, "status": "RUNNING"})
+    client.pause(ID, reason="late")
+    client.resume(ID)
+    client.retry(ID, nodes=["price[3]/one"], input={"day": 1})
+    client.signal(ID, "go/on", payload=[1])
+    assert client.approve(ID, "m[0]/ask", answer=True).applied
+    assert [(method, path, body) for method, path, _, body in script.asked] == [
+        ("POST", f"/workflows/{ID}/pause", {"reason": "late"}),
+        ("POST", f"/workflows/{ID}/resume", {}),
+        ("POST", f"/workflows/{ID}/retry", {"from": ["price[3]/one"], "input": {"day": 1}}),
+        ("POST", f"/workflows/{ID}/signals/go%2Fon", {"payload": [1]}),
+        ("POST", f"/workflows/{ID}/approvals/m%5B0%5D%2Fask", {"answer": True}),
+    ]
+    assert all(headers["Idempotency-Key"] for _, _, headers, _ in script.asked)
+
+
+def test_nodes_inside_containers(script, client):
+    """Nodes under a container, with what is shown of each."""
+    attempt = {
+        "attempt": 1,
+        "status": "FAILED",
+        "class": "crash",
+        "error": {"type": "E", "message": "m", "causes": [{"type": "C", "message": "n"}]},
+    }
+    script.will(200, {"items": [{"node": "m[0]", "status": "WAITING", "progress": {"total": 3}}], "next_cursor": None})
+    script.will(200, {"node": "m[0]", "status": "FAILED", "child": {"execution_id": ID}, "history": [attempt]})
+    assert client.all_nodes(ID, under="m[0]")[0].progress == {"total": 3}
+    assert script.asked[0][1] == f"/workflows/{ID}/nodes?under=m%5B0%5D"
+    node = client.node(ID, "m[0]")
+    assert node.child.execution_id == ID
+    assert (node.history[0].class_, node.history[0].error.causes[0].type) == ("crash", "C")
 
 
 def test_problems_become_errors(script, client):
@@ -266,3 +231,27 @@ def test_both_clients_have_the_same_operations():
 
     assert operations(Client).keys() == operations(AsyncClient).keys()
     assert "submit" in operations(Client)
+
+
+def test_definitions_have_their_addresses(script, client):
+    """Each operation on definitions is one request, its name encoded; removing is not repeated by itself."""
+    version = {"hash": "h", "version": "1", "created_at": None}
+    script.will(200, {"items": [{**version, "name": "a b", "versions": 2}], "next_cursor": None})
+    script.will(200, {**version, "name": "a b", "document": {"name": "a b"}, "versions": [version]})
+    script.will(201, {**version, "name": "a b", "warnings": []})
+    script.will(201, {"execution_id": ID, "status": "RUNNING"})
+    script.will(200, {"name": "a b", "removed": 2})
+    assert client.definitions(limit=5).items[0].versions == 2
+    assert client.registered("a b", version="1").document == {"name": "a b"}
+    assert client.register({"name": "a b"}, allow_unknown=True).hash == "h"
+    assert client.submit_registered("a b", version="1", input={"x": 1}, trigger=True, idempotency_key="k").status
+    assert client.unregister("a b").removed == 2
+    assert [(method, path) for method, path, _, _ in script.asked] == [
+        ("GET", "/definitions?limit=5"),
+        ("GET", "/definitions/a%20b?version=1"),
+        ("PUT", "/definitions/a%20b?allow_unknown=true"),
+        ("POST", "/definitions/a%20b/executions?trigger=true"),
+        ("DELETE", "/definitions/a%20b"),
+    ]
+    assert script.asked[2][3] == {"name": "a b"}
+    assert script.asked[3][3] == {"version": "1", "input": {"x": 1}}

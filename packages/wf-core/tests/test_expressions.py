@@ -454,3 +454,16 @@ def test_a_string_literal_is_read_as_cel_reads_it(text):
         return
     if isinstance(expected, str) and scan(literal).tokens[0].text == literal:
         assert string_value(literal) == expected
+
+
+def test_names_that_only_some_places_give():
+    """A map's item and its like are names beside input, nodes and execution; a plain path hands them on untouched."""
+    scope = Scope({}, {}, {}, extra={"order": {"id": BIG, "a b": [1]}, "index": 3})
+    assert value("order.id", scope) == BIG
+    assert value('order["a b"][0]', scope) == 1
+    assert value("index + size(order['a b'])", scope) == 4
+    assert value("[1, 2].map(order, order + 1)", scope) == [2, 3], "the variable of a comprehension hides it"
+    for text, names in (("order.id", {"order"}), ("index + last.x", {"index", "last"}), ("true", set())):
+        assert compile_expression(text, "").names == scan_expression(text, "").names == names
+    with pytest.raises(ExpressionError, match="no name 'item'; known are input, nodes, execution, order and index"):
+        value("item", scope)

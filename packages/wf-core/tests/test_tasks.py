@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from wf_core import Fatal, RetryAfter, TaskContext, task
 from wf_core.errors import PayloadError, PluginError
 from wf_core.payload import encode
-from wf_core.tasks import ParametersError
+from wf_core.tasks import HeartbeatTimeoutError, ParametersError
 
 
 class Order(BaseModel):
@@ -174,4 +174,6 @@ def test_errors_of_tasks():
     """Fatal and RetryAfter are plain exceptions; RetryAfter knows its seconds."""
     assert RetryAfter(2.5).seconds == 2.5
     assert "2.5 s" in str(RetryAfter(2.5))
+    assert "soon" in str(RetryAfter("soon"))  # type: ignore[arg-type]  # what it is worth is judged by the worker
     assert issubclass(Fatal, Exception)
+    assert issubclass(HeartbeatTimeoutError, TimeoutError)

@@ -73,6 +73,29 @@ async def test_cancel_by_heartbeat(worker, desk, file, until, alive, pids_in):
     assert desk.about(name) == []
 
 
+async def test_cancel_of_thread_task(worker, desk, file, until, pids_in):
+    """A thread is told by ctx.cancelled; its slot comes free when it ends."""
+    name = await desk.dispatch("t.thread.wait", {"file": str(file)})
+    await pids_in(file)
+    await desk.fold(name)
+    await desk.redis.publish(desk.keys.cancel_channel, name)
+    await until("the thread saw ctx.cancelled", lambda: file.read_text() == "cancelled", 3)
+    await until("the slot is free", lambda: worker.service.executors.free == 8, 3)
+    assert desk.about(name) == []
+
+
+async def test_cancel_of_deaf_process_task(start_worker, desk, file, until, alive, pids_in):
+    """A process that ignores SIGTERM is killed after the grace time, together with what it started."""
+    it = await start_worker(grace=0.3)
+    name = await desk.dispatch("t.process.wait", {"file": str(file), "deaf": True, "child": True})
+    pids = await until("it runs", lambda: file.exists() and len(file.read_text().split()) == 2 and file.read_text())
+    await desk.fold(name)
+    await desk.redis.publish(desk.keys.cancel_channel, name)
+    await until("both processes are gone", lambda: not any(alive(int(pid)) for pid in pids.split()), 5)
+    await until("the slot is free", lambda: it.service.executors.free == 8, 3)
+    assert desk.about(name) == []
+
+
 async def test_claim_of_another_worker_cancels(worker, desk, file, until, pids_in):
     """An attempt whose claim was given to another, or condemned, is cancelled."""
     name = await desk.dispatch("t.sleep", {"file": str(file)})
@@ -98,7 +121,7 @@ async def test_killed_runner(worker, desk, file, until, pids_in):
     for name in names:
         lost = await desk.result(name)
         assert (type(lost).__name__, lost.reason, lost.worker) == ("Lost", "crash", worker.service.id)
-        assert lost.detail == "its process was ended by signal 9 (SIGKILL)"
+        assert lost.detail == "its process was ended by signal 9 (SIGKILL), as the kernel does when memory runs out"
     assert json.loads((await desk.run("t.thread")).output)["pid"] != pid
 
 

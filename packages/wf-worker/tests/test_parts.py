@@ -24,8 +24,8 @@ from wf_core.tasks import Fatal, RetryAfter
 from wf_core.wire import TaskMessage
 from wf_worker import executors as executors_module
 from wf_worker.executors import Executors
-from wf_worker.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT, class_names, failure_of
-from wf_worker.frames import Cancel, Done, Run, Splitter, from_child, pack, to_child
+from wf_worker.failure import CAUSE_LIMIT, MESSAGE_LIMIT, MOST_CAUSES, TRACEBACK_LIMIT, class_names, failure_of
+from wf_worker.frames import Cancel, Done, News, Run, Splitter, from_child, pack, to_child
 from wf_worker.heartbeat import Heartbeat
 from wf_worker.intake import Intake
 from wf_worker.lanes import Lane, Lanes, Waiting, share
@@ -33,6 +33,8 @@ from wf_worker.leases import Leases
 from wf_worker.loading import is_allowed, split_paths
 from wf_worker.registration import Registration, new_worker_id
 from wf_worker.reports import Reports
+from wf_worker.tails import TAIL_BYTES, extended, tail_of
+from wf_worker.teller import Teller
 
 RUN = Run(id=1, execution="e", node="n", attempt=1, task="t", params=b"{}")
 
@@ -89,6 +91,63 @@ def test_failure_of_anything():
     assert failure_of(raised(ValueError("\ud800"))).message == "\\ud800"
     assert failure_of(raised(Fatal("x"))).fatal
     assert failure_of(raised(RetryAfter(float("inf")))).retry_after_ms is None
+
+
+def test_everything_of_a_failure_is_bounded():
+    """Names, classes and the chain of causes are cut too, so that the log takes any failure."""
+    endless = type("N" * 5000, (ValueError,), {})("x" * 5000)
+    endless.__cause__ = other = RuntimeError("y" * 5000)
+    other.__context__ = endless  # a ring
+    failure = failure_of(raised(endless))
+    assert (len(failure.type), max(map(len, failure.classes))) == (200, 200)
+    assert [(cause.type, len(cause.message)) for cause in failure.causes] == [("RuntimeError", CAUSE_LIMIT)]
+    longest = ValueError("ü" * 10_000)
+    for _ in range(50):
+        wrapped = ValueError("\U0001f600" * 10_000)
+        wrapped.__cause__, longest = longest, wrapped
+    assert len(failure_of(raised(longest)).causes) == MOST_CAUSES
+    assert len(msgspec.msgpack.encode(failure_of(raised(longest)))) < 200_000
+
+
+def test_tail_is_bounded():
+    """Of what was said the last lines are kept, at most 50 and 8 KiB, and no half characters."""
+    assert tail_of("") == ""
+    assert tail_of("a\nb\n") == "a\nb"
+    assert tail_of("".join(f"{n}\n" for n in range(100))) == "\n".join(str(n) for n in range(50, 100))
+    for cut in range(4):
+        tail = tail_of("x" * cut + "\U0001f600" * TAIL_BYTES)
+        assert TAIL_BYTES - 4 < len(tail.encode()) <= TAIL_BYTES
+        assert set(tail) == {"…", "\U0001f600"}
+    text = ""
+    for n in range(10_000):
+        text = extended(text, f"{n}\n")
+    assert len(text) == TAIL_BYTES
+    assert tail_of(text).endswith("\n9998\n9999")
+
+
+def test_who_said_it():
+    """A line belongs to the attempt that its fields name; with one attempt in a process, also what names none."""
+    sent: list[News] = []
+    for alone in (False, True):
+        teller = Teller(sent.append, alone=alone)
+        teller.begin(RUN)
+        teller.said({"execution": "e", "node": "n", "attempt": 1}, "mine ")
+        teller.said({}, "nobody's ")
+        teller.said({"execution": "e", "node": "n", "attempt": 2}, "another's ")
+        teller.end(RUN, tell=True)
+        teller.said({}, "late")
+    assert [news.said for news in sent] == ["mine ", "mine nobody's "]
+
+
+def test_what_completed_is_not_told():
+    """What an attempt said that completed is forgotten, and nothing is sent."""
+    sent: list[News] = []
+    teller = Teller(sent.append, alone=False)
+    teller.begin(RUN)
+    teller.said({"execution": "e", "node": "n", "attempt": 1}, "done")
+    teller.end(RUN, tell=False)
+    teller.end(RUN, tell=True)
+    assert sent == []
 
 
 def test_class_names():
@@ -421,6 +480,9 @@ class Beats:
 
     def running(self) -> list[str]:
         return [waiting(0, partition, 1).token for partition in (1, 2, 3)]
+
+    def progress(self) -> dict[str, bytes]:
+        return {}
 
     def heartbeat(self) -> Heartbeat:
         """One that beats for three partitions."""

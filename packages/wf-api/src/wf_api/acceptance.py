@@ -29,7 +29,10 @@ APPLY_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What a request asks for. `records` is appended as it stands; `allowed` are the statuses that permit it."""
+    """What a request asks for. `records` is appended as it stands; `allowed` are the statuses that permit it.
+
+    `verb` has the command's id behind a colon where several may wait: it names the field that keeps it.
+    """
 
     execution_id: str
     verb: str
@@ -61,7 +64,7 @@ async def accept(context: ApiContext, command: Command, now_ms: int) -> AcceptRe
     reply = await context.scripts.accept(keys, command.execution_id, command.verb, packed, command.allowed)
     if reply.kind == "EXISTS" and reply.value == packed:  # our own, accepted by a call whose reply was lost
         reply = AcceptReply("OK", packed)
-    context.counters.inc("api_commands_total", verb=command.verb, answer=reply.kind)
+    context.counters.inc("api_commands_total", verb=command.verb.partition(":")[0], answer=reply.kind)
     return reply
 
 

@@ -11,7 +11,17 @@ from wf_api.auth import BearerAuth
 from wf_api.context import ApiContext
 from wf_api.edge import Edge
 from wf_api.queries import only_known
-from wf_api.routes import catalogue, control, dead_letters, events, executions, operations, submission
+from wf_api.routes import (
+    bulk,
+    catalogue,
+    control,
+    dead_letters,
+    definitions,
+    events,
+    executions,
+    operations,
+    submission,
+)
 
 
 def create_app(context: ApiContext) -> FastAPI:
@@ -27,7 +37,7 @@ def create_app(context: ApiContext) -> FastAPI:
     )
     app.state.context = context
     problems.install(app)
-    for area in (submission, control, executions, events, catalogue, dead_letters):
+    for area in (submission, control, bulk, executions, events, definitions, catalogue, dead_letters):
         app.include_router(area.router, dependencies=[Depends(only_known)])
     app.include_router(operations.router)  # probes and scrapers add what they like
     if context.settings.api_key is not None:

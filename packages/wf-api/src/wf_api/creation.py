@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 from wf_api import records
 from wf_api.acceptance import Command, Delivery, accept, deliver
@@ -14,6 +15,7 @@ from wf_api.idempotency import Idempotency, conflict, request_hash
 from wf_api.intake import Submission
 from wf_core import wire
 from wf_core.ids import partition_of
+from wf_core.plan import rules_of
 from wf_core.states import ExecutionStatus
 from wf_core.store.commands import unpack_command
 from wf_core.store.keys import PartitionKeys
@@ -50,13 +52,7 @@ async def create(context: ApiContext, submission: Submission, idempotency: Idemp
     now = context.clock.now_ms()
     execution_id = idempotency.execution_id(context.partitions, now)
     status = ExecutionStatus.RUNNING if submission.trigger else ExecutionStatus.PENDING
-    request = request_hash(
-        VERB,
-        submission.hash,
-        None if submission.input is None else submission.input.decode(),
-        submission.labels,
-        submission.trigger,
-    )
+    request = request_of(*(submission.asked or _asked(submission)))
     async with asyncio.timeout(ANSWER_SECONDS):
         taken = await _records(
             context, submission, execution_id, idempotency.command_id(execution_id, VERB), request, now
@@ -75,14 +71,40 @@ async def create(context: ApiContext, submission: Submission, idempotency: Idemp
     return Creation(execution_id, status, await deliver(context, execution_id, taken, wait=wait))
 
 
+async def repetition(
+    context: ApiContext, idempotency: Idempotency, request: str, *, trigger: bool, wait: bool
+) -> Creation | None:
+    """The execution that the same request created before; None when there is none. Raises the problems 409 and 503."""
+    if not await is_known(context, idempotency):
+        return None
+    execution_id = idempotency.execution_id(context.partitions, 0)
+    async with asyncio.timeout(ANSWER_SECONDS):
+        head = await read_head(context.redis, context.settings.namespace, execution_id)
+    if head.request != request:
+        raise conflict()
+    delivery = await deliver(context, execution_id, head.pending, wait=wait) if head.pending else None
+    return Creation(execution_id, ExecutionStatus.RUNNING if trigger else ExecutionStatus.PENDING, delivery)
+
+
+def request_of(*asked: Any) -> str:
+    """A hash of what a creation asks for, in JSON values, to tell a repetition from another request."""
+    return request_hash(VERB, *asked)
+
+
+def _asked(submission: Submission) -> tuple[Any, ...]:
+    given = None if submission.input is None else submission.input.decode()
+    return submission.hash, given, submission.labels, submission.trigger
+
+
 async def _records(  # noqa: PLR0913 - what a record holds
     context: ApiContext, submission: Submission, execution_id: str, command_id: str, request: str, now: int
 ) -> tuple[bytes, ...]:
     keys = PartitionKeys.of(context.settings.namespace, partition_of(execution_id))
     taken: list[bytes] = []
-    if not await _is_known_whole(context, keys.document(submission.hash)):
-        # Compression takes a second for the largest documents: not on the loop that serves everybody.
-        taken += await asyncio.to_thread(records.document, execution_id, now, submission.hash, submission.canonical)
+    for document_hash, canonical in {**submission.pinned.documents, submission.hash: submission.canonical}.items():
+        if not await _is_known_whole(context, keys.document(document_hash)):
+            # Compression takes a second for the largest documents: not on the loop that serves everybody.
+            taken += await asyncio.to_thread(records.document, execution_id, now, document_hash, canonical)
     created = wire.Created(
         execution=execution_id,
         ts=now,
@@ -94,7 +116,9 @@ async def _records(  # noqa: PLR0913 - what a record holds
         labels=submission.labels,
         input=submission.input or b"{}",
         settings=records.frozen_settings(context.settings),
+        rules=rules_of(submission.document),
         request=request,
+        definitions=dict(submission.pinned.hashes),
     )
     taken.append(wire.encode(created))
     if submission.trigger:

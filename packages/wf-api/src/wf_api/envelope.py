@@ -21,7 +21,10 @@ _label = TypeAdapter(dict[LabelName, LabelValue])
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A document with what came beside it. `prefix` is where the document lies in the body; no input is None."""
+    """A document, or a definition's name, with what came beside it.
+
+    `prefix` is where the document lies in the body; no input is None.
+    """
 
     workflow: Any
     prefix: str = ""
@@ -34,7 +37,12 @@ def open_envelope(value: Any) -> Envelope:
     """The envelope in a body; without `nodes`, a key `workflow` makes it one. Raises the problem 422."""
     if not isinstance(value, dict) or "nodes" in value or "workflow" not in value:
         return Envelope(value)
-    problems = [*unknown_keys(value, KEYS), *_problems(value)]
+    return envelope_of(value, KEYS)
+
+
+def envelope_of(value: Mapping[str, Any], known: tuple[str, ...]) -> Envelope:
+    """The envelope that `value` is, of the `known` keys and `workflow`. Raises the problem 422."""
+    problems = [*unknown_keys(value, known), *_problems(value)]
     if problems:
         raise of_document(DocumentError(problems))
     return Envelope(
@@ -59,8 +67,8 @@ def unknown_keys(value: Mapping[str, Any], known: tuple[str, ...]) -> list[Probl
 
 def _problems(value: Mapping[str, Any]) -> list[Problem]:
     problems = []
-    if not isinstance(value["workflow"], dict):
-        detail = "`workflow` takes a document (an object with `name` and `nodes`)."
+    if not isinstance(value["workflow"], dict | str):
+        detail = "`workflow` takes a document (an object with `name` and `nodes`), or the name of a definition."
         problems.append(Problem("/workflow", "wrong_type", detail))
     if not isinstance(value.get("trigger"), bool | None):
         problems.append(Problem("/trigger", "wrong_type", "`trigger` is true or false."))

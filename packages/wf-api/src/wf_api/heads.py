@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis.asyncio import Redis
 
@@ -19,7 +19,10 @@ _FIELDS = ("status", "document", "input", "request", "commands")
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where an execution stands. `pending` holds the records of its creation while they are not folded."""
+    """Where an execution stands. Records that are not folded yet travel ahead of those of a new command.
+
+    The fold then knows the execution even if the log has not got them yet, and copies do no harm.
+    """
 
     status: str
     document: str
@@ -28,8 +31,16 @@ class Head:
     commands: dict[str, str]
     """Ids of the last commands that were folded, with the hash of the request of each."""
     pending: tuple[bytes, ...] = ()
+    """The records of its creation while they are not folded."""
     triggered: bool = False
     """Whether its creation also starts it."""
+    starting: tuple[bytes, ...] = ()
+    """The records of a trigger that is not folded."""
+
+    @property
+    def starts(self) -> bool:
+        """Whether it will run as soon as what was accepted is folded."""
+        return self.status == ExecutionStatus.PENDING and (self.triggered or bool(self.starting))
 
 
 async def read_head(redis: Redis, namespace: str, execution_id: str) -> Head:
@@ -39,13 +50,14 @@ async def read_head(redis: Redis, namespace: str, execution_id: str) -> Head:
     keys = PartitionKeys.of(namespace, partition_of(execution_id))
     async with redis.pipeline(transaction=False) as pipe:
         # In this order: APPLY removes the command in the step that writes the execution, so one of the two is seen.
-        pipe.hget(keys.accepted, f"{execution_id}/create")
+        pipe.hmget(keys.accepted, [f"{execution_id}/create", f"{execution_id}/trigger"])
         pipe.hmget(keys.execution(execution_id), _FIELDS)
-        accepted, fields = await pipe.execute()
+        (accepted, trigger), fields = await pipe.execute()
+    starting = unpack_command(trigger).record if trigger is not None else ()
     if fields[0] is not None:
-        return _folded(fields)
+        return replace(_folded(fields), starting=starting)
     if accepted is not None:
-        return _accepted(accepted)
+        return replace(_accepted(accepted), starting=starting)
     raise unknown_execution()
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from wf_api.body import Body, read_body
 from wf_api.envelope import Envelope, open_envelope
+from wf_api.pinning import Pinned, pin
 from wf_api.policies import Policies
-from wf_api.problems import of_document
+from wf_api.problems import ProblemError, of_document
 from wf_core import payload
 from wf_core.errors import DocumentError, PayloadError, Problem
 from wf_core.schema.loading import yaml_lines
@@ -22,7 +25,8 @@ from wf_core.schema.validation import (
 )
 
 if TYPE_CHECKING:
-    from wf_api.body import Body
+    from fastapi import Request
+
     from wf_api.context import ApiContext
     from wf_core.catalogue import TaskInfo
     from wf_core.schema.document import WorkflowSchema
@@ -46,13 +50,66 @@ class Submission:
     input: bytes | None
     labels: dict[str, str]
     trigger: bool
+    pinned: Pinned = field(default_factory=Pinned)
+    asked: tuple[Any, ...] | None = None
+    """What tells a repetition from another request, when that is not what stands above."""
 
 
-async def take(context: ApiContext, body: Body, *, trigger: bool, allow_unknown: bool) -> Submission:
-    """The submission in `body`. Raises the problems 400 and 422 with all that is wrong."""
+async def read_document_body(request: Request, context: ApiContext) -> Body:
+    """The body of a request that must have one, JSON or YAML. Raises the problems of `read_body`."""
+    body = await read_body(request, context.settings.max_body_bytes, yaml=True)
+    if body is None:
+        raise ProblemError("unparsable", "The body is empty. Send a workflow document as JSON or YAML.")
+    return body
+
+
+async def unchecked(context: ApiContext, *, allow_unknown: bool) -> list[str]:
+    """Sentences about what nobody could check in a document that is right otherwise."""
+    if allow_unknown or await context.catalogue.get():
+        return []
+    return ["No worker is alive: the names and parameters of tasks were not checked."]
+
+
+async def open_body(context: ApiContext, body: Body) -> Envelope:
+    """The envelope in `body`. Raises the problems 400 and 422."""
+    return await context.compute(len(body.data), lambda: open_envelope(body.load()))
+
+
+async def take(  # noqa: PLR0913 - the body, what it holds, and how it is to be taken
+    context: ApiContext, body: Body, envelope: Envelope, *, trigger: bool, allow_unknown: bool, repeated: bool = False
+) -> Submission:
+    """The submission in `envelope`, whose document came whole in `body`. Raises the problem 422 with all that is wrong.
+
+    `repeated`: the request was answered before, so whatever it named then need not be there any more.
+    """
+    with problems_in(body, envelope.prefix):
+        unknown = allow_unknown or repeated
+        taken = await checked(context, envelope, len(body.data), trigger=trigger, allow_unknown=unknown)
+        return taken if repeated else replace(taken, pinned=await pin(context, taken.canonical))
+
+
+@contextlib.contextmanager
+def problems_in(body: Body, prefix: str) -> Iterator[None]:
+    """Makes what is wrong with the document in `body` the problem 422, with lines where it is YAML.
+
+    `prefix` is where the document lies in the body.
+    """
+    try:
+        yield
+    except DocumentError as error:
+        raise of_document(_with_lines(error, body, prefix), prefix=prefix) from error
+
+
+async def checked(
+    context: ApiContext, envelope: Envelope, size: int, *, trigger: bool, allow_unknown: bool
+) -> Submission:
+    """The submission in an envelope of about `size` bytes, before its definitions are looked for.
+
+    Raises DocumentError for what is wrong with the document, and the problem 422 for its input.
+    """
     known = None if allow_unknown else Known(await context.catalogue.get(), context.policies)
     limit = context.settings.max_payload_bytes
-    return await context.compute(len(body.data), lambda: _check(body, known, trigger=trigger, limit=limit))
+    return await context.compute(size, lambda: _check(envelope, known, trigger=trigger, limit=limit))
 
 
 def encode_input(document: WorkflowSchema, value: Any, limit: int) -> bytes:
@@ -69,14 +126,10 @@ def encode_input(document: WorkflowSchema, value: Any, limit: int) -> bytes:
         raise of_document(problem, "invalid-input") from error
 
 
-def _check(body: Body, known: Known | None, *, trigger: bool, limit: int) -> Submission:
-    envelope = open_envelope(body.load())
-    try:
-        document = parse_document(envelope.workflow)
-        if known is not None:
-            _check_names(document, known)
-    except DocumentError as error:
-        raise of_document(_with_lines(error, body, envelope.prefix), prefix=envelope.prefix) from error
+def _check(envelope: Envelope, known: Known | None, *, trigger: bool, limit: int) -> Submission:
+    document = parse_document(envelope.workflow)
+    if known is not None:
+        _check_names(document, known)
     starts = trigger or envelope.trigger
     canonical = canonical_bytes(document)
     return Submission(

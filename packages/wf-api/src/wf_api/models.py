@@ -38,14 +38,32 @@ class ProblemModel(BaseModel):
     errors: list[ErrorPlace]
 
 
-class FailureModel(Shape):
-    """Why an execution or an attempt failed."""
+class CauseModel(Shape):
+    """An error that led to another one."""
 
     type: str
     message: str
+
+
+class FailureModel(Shape):
+    """Why a node failed, or why its last attempt did."""
+
+    type: str
+    message: str
+
+
+class FirstFailureModel(FailureModel):
+    """Why an execution failed, and where that began."""
+
     node: str | None = None
     attempt: int | None = None
+
+
+class AttemptFailureModel(FailureModel):
+    """Why an attempt failed, in full."""
+
     traceback: str | None = None
+    causes: list[CauseModel] = Field([], description="the errors that led to it, the nearest first")
 
 
 class CommandModel(BaseModel):
@@ -57,21 +75,36 @@ class CommandModel(BaseModel):
     position: str = Field("", description="partition:offset in the log")
 
 
+class OrderedModel(BaseModel):
+    """What became of one execution of many. `problem` says why nothing; `applied` and `position` as of a command."""
+
+    execution_id: str
+    status: ExecutionStatus | None
+    problem: str | None
+    applied: Literal[False] = False
+    position: str = ""
+
+
 class CreatedModel(CommandModel):
     """An execution was created. `output` and `error` are there when `?wait` saw its end."""
 
     output: Any = None
-    error: FailureModel | None = None
+    error: FirstFailureModel | None = None
 
 
 class NodeSummaryModel(Shape):
     """A node as an execution lists it."""
 
+    kind: str
     status: NodeStatus
     attempts: int
     started_at: datetime | None = None
     ended_at: datetime | None = None
     error: FailureModel | None = None
+    progress: Any = Field(
+        None,
+        description="what a running task reported; of a map {total, opened, ended, failed}, of a loop also `pass`",
+    )
 
 
 class SummaryModel(Shape):
@@ -83,10 +116,23 @@ class SummaryModel(Shape):
     status: ExecutionStatus
     labels: dict[str, str]
     counts: dict[str, int] = Field(description="number of nodes by status")
-    error: FailureModel | None = Field(None, description="the first failure")
+    error: FirstFailureModel | None = Field(None, description="the first failure")
     created_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+
+
+class ParentModel(Shape):
+    """The node that a child execution runs for."""
+
+    execution_id: str
+    node: str
+
+
+class ChildModel(Shape):
+    """The execution that a `workflow` node runs."""
+
+    execution_id: str
 
 
 def _nodes_on_request(schema: dict[str, Any]) -> None:
@@ -100,8 +146,10 @@ class ExecutionModel(SummaryModel):
 
     input: Any = None
     output: Any = None
-    parent: dict[str, Any] | None = None
-    nodes: dict[str, NodeSummaryModel] = Field({}, description="the first 1,000")
+    parent: ParentModel | None = None
+    ending: ExecutionStatus | None = Field(None, description="what it ends in, while compensations and `finally` run")
+    halting: str | None = Field(None, description="halt or cancel, once a failure keeps it from starting anything")
+    nodes: dict[str, NodeSummaryModel] = Field({}, description="the first 1,000 of the top level")
     nodes_omitted: int = Field(0, description="how many follow; GET …/nodes has them all")
 
 
@@ -118,9 +166,8 @@ class NodeItemModel(NodeSummaryModel):
     """A node as the list of nodes shows it."""
 
     node: str
-    kind: Literal["task"]
-    task: str
-    queue: str
+    task: str | None = Field(None, description="null for other kinds")
+    queue: str | None = None
     worker: str | None = None
 
 
@@ -131,12 +178,16 @@ class AttemptModel(Shape):
     status: AttemptStatus
     class_: AttemptClass | None = Field(None, alias="class", description="whose budget it used")
     worker: str | None = None
+    host: str | None = None
+    package: str | None = Field(None, description="whose code ran")
+    worker_package: str | None = None
     queued_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    error: FailureModel | None = None
+    error: AttemptFailureModel | None = None
     decision: str | None = None
     reason: str | None = None
+    log_tail: str | None = Field(None, description="the last lines that it logged, when it did not complete")
 
 
 class NodeModel(NodeItemModel):
@@ -144,8 +195,26 @@ class NodeModel(NodeItemModel):
 
     input: Any = None
     output: Any = None
-    child: dict[str, Any] | None = None
+    child: ChildModel | None = None
+    compensation: NodeItemModel | None = None
     history: list[AttemptModel]
+
+
+class ReasonModel(Shape):
+    """One cause."""
+
+    code: str = Field(description="what kind of cause it is")
+    node: str | None = Field(None, description="whom it is about; null for the execution")
+    sentence: str
+
+
+class WhyModel(Shape):
+    """Why an execution or a node is where it is."""
+
+    execution_id: str
+    status: ExecutionStatus
+    node: str | None = Field(None, description="which node was asked about")
+    causes: list[ReasonModel] = Field(description="nearest first")
 
 
 class EventModel(Shape):
@@ -206,6 +275,43 @@ class WorkerModel(Shape):
     version: str
     started_at: datetime | None = None
     alive: bool
+
+
+class VersionModel(Shape):
+    """One version of a registered definition."""
+
+    version: str | None = Field(None, description="the document's own")
+    hash: str = Field(description="names the document by its content; takes the place of `version` anywhere")
+    created_at: datetime | None = None
+
+
+class DefinitionItemModel(VersionModel):
+    """A definition as lists show it: its newest version."""
+
+    name: str
+    versions: int = Field(description="how many there are")
+
+
+class DefinitionModel(VersionModel):
+    """One version of a definition."""
+
+    name: str
+    document: dict[str, Any] = Field(description="in canonical form")
+    versions: list[VersionModel] = Field(description="all of them, newest first")
+
+
+class RegisteredModel(VersionModel):
+    """A document is the newest version of a definition."""
+
+    name: str
+    warnings: list[str]
+
+
+class RemovedModel(Shape):
+    """A definition, or a version of it, is gone."""
+
+    name: str
+    removed: int = Field(description="number of versions")
 
 
 class DeadLetterModel(Shape):

@@ -14,10 +14,12 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from wf_core.errors import DocumentError, Problem, UnavailableError, UnparsableError
 from wf_core.schema.pointers import join
 from wf_core.store.client import redis_errors
+from wf_core.store.reads import UnknownNodeError
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +28,7 @@ MOST_ERRORS = 200
 """A document may be wrong in as many places as it has nodes; so many are listed."""
 RETRY_AFTER_SECONDS = 2
 TRACE_FRAMES = 20
+_METHODS = ("DELETE", "GET", "POST", "PUT")
 
 _KINDS: dict[str, tuple[int, str]] = {
     "bad-request": (400, "The request is malformed"),
@@ -34,10 +37,12 @@ _KINDS: dict[str, tuple[int, str]] = {
     "not-found": (404, "There is nothing at this address"),
     "unknown-execution": (404, "There is no such execution"),
     "unknown-node": (404, "There is no such node"),
+    "unknown-definition": (404, "There is no such definition"),
     "unknown-dead-letter": (404, "There is no such dead letter"),
     "method-not-allowed": (405, "The method is not allowed here"),
     "request-timeout": (408, "The body did not arrive in time"),
     "wrong-state": (409, "The execution is not in a state that allows this"),
+    "version-taken": (409, "The version is registered with another document"),
     "dead-letter-settled": (409, "The dead letter was dealt with before"),
     "idempotency-conflict": (409, "The idempotency key was used for another request"),
     "too-large": (413, "The body is too large"),
@@ -45,6 +50,7 @@ _KINDS: dict[str, tuple[int, str]] = {
     "invalid-parameters": (422, "The request's parameters are wrong"),
     "invalid-document": (422, "The workflow document is wrong"),
     "invalid-input": (422, "The workflow's input is wrong"),
+    "invalid-answer": (422, "The answer does not fit the approval"),
     "invalid-record": (422, "The record is wrong"),
     "internal": (500, "Something went wrong here"),
     "unavailable": (503, "A server behind the API does not answer"),
@@ -84,6 +90,13 @@ def unavailable(detail: str, **members: Any) -> ProblemError:
 def unknown_execution() -> ProblemError:
     """404 for an execution; an id that is no id gets the same answer."""
     return ProblemError("unknown-execution", "No execution has this id; GET /workflows lists the known ones.")
+
+
+def unknown_node(execution_id: str, unknown: UnknownNodeError) -> ProblemError:
+    """404 for a node, naming the known one that looks most like it."""
+    near = f"; did you mean {unknown.nearest[0]!r}?" if unknown.nearest else "."
+    detail = f"The execution has no such node{near} GET /workflows/{execution_id}/nodes lists them."
+    return ProblemError("unknown-node", detail)
 
 
 def of_document(error: DocumentError, kind: str = "invalid-document", prefix: str = "") -> ProblemError:
@@ -142,12 +155,25 @@ async def _on_document(_request: Request, error: Exception) -> Response:
     return response(of_document(error))
 
 
-async def _on_http(_request: Request, error: Exception) -> Response:
+def _methods(request: Request) -> str:
+    """The methods that the address takes: it may have a route for each of them.
+
+    An address that is known to the letter (`/workflows/cancel`) is not one with an id that reads the same.
+    """
+    if literal := request.app.openapi()["paths"].get(request.scope["path"]):
+        return ", ".join(method.upper() for method in literal)
+    routes = request.app.routes
+    taken = [m for m in _METHODS if any(r.matches({**request.scope, "method": m})[0] is Match.FULL for r in routes)]
+    return ", ".join(taken)
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "")
-        detail = f"This address takes {allowed}." if allowed else "This address takes other methods."
-        return response(ProblemError("method-not-allowed", detail, headers=error.headers))
+        allowed = _methods(request)
+        return response(
+            ProblemError("method-not-allowed", f"This address takes {allowed}.", headers={"Allow": allowed})
+        )
     if error.status_code == HTTPStatus.NOT_FOUND:
         return response(ProblemError("not-found", "GET /openapi.json lists every address."))
     return response(ProblemError("bad-request", "The request cannot be understood."))

@@ -22,7 +22,8 @@ S = TypeVar("S", bound=StrEnum)
 
 async def only_known(request: Request) -> None:
     """A dependency of routes. Raises the problem 422 for query parameters that the route does not take."""
-    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    route = request.scope["route"].dependant
+    known = [field.alias for part in (route, *route.dependencies) for field in part.query_params]
     problems = [
         Problem(
             join(("query", name[:100])),
@@ -39,6 +40,11 @@ async def only_known(request: Request) -> None:
 def refuse(parameter: str, code: str, detail: str) -> NoReturn:
     """Raises the problem 422 about a query parameter."""
     raise of_document(DocumentError([Problem(f"/query/{parameter}", code, detail)]), "invalid-parameters")
+
+
+def refuse_path(parameter: str, code: str, detail: str) -> NoReturn:
+    """Raises the problem 422 about a part of the address."""
+    raise of_document(DocumentError([Problem(f"/path/{parameter}", code, detail)]), "invalid-parameters")
 
 
 def statuses(given: Iterable[str] | None, known: type[S]) -> list[S]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
+from typing import Any
 
 from wf_core import wire
+from wf_core.documents import document_records
 from wf_core.settings import Settings
 
 SOURCE = "api"
-PART_BYTES = 700 * 1024
-"""Compressed bytes of a document in one record; a log takes records of 1 MiB."""
 
 
 def frozen_settings(settings: Settings) -> wire.FrozenSettings:
@@ -22,37 +21,25 @@ def frozen_settings(settings: Settings) -> wire.FrozenSettings:
             max_delay_ms=round(settings.max_retry_delay * 1000),
         ),
         max_platform_retries=settings.max_platform_retries,
+        max_crash_retries=settings.max_crash_retries,
         max_payload_bytes=settings.max_payload_bytes,
     )
 
 
 def document(execution_id: str, ts: int, document_hash: str, canonical: bytes) -> list[bytes]:
     """The document in as many records as it takes."""
-    data = zlib.compress(canonical)
-    parts = [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)]
-    return [
-        wire.encode(
-            wire.Document(
-                execution=execution_id,
-                ts=ts,
-                source=SOURCE,
-                hash=document_hash,
-                part=number,
-                parts=len(parts),
-                data=part,
-            )
-        )
-        for number, part in enumerate(parts)
-    ]
+    return [wire.encode(part) for part in document_records(execution_id, ts, SOURCE, document_hash, canonical)]
+
+
+def command(
+    kind: type[wire.Command], execution_id: str, ts: int, command_id: str, request: str, **fields: Any
+) -> bytes:
+    """What someone asks of an execution; `fields` are those that its kind has beside the common ones."""
+    return wire.encode(
+        kind(execution=execution_id, ts=ts, source=SOURCE, id=command_id, request=request, **fields),
+    )
 
 
 def triggered(execution_id: str, ts: int, command_id: str, request: str, given: bytes | None) -> bytes:
     """The execution may start; `given` (JSON) replaces the input of its creation."""
-    record = wire.Triggered(execution=execution_id, ts=ts, source=SOURCE, id=command_id, input=given, request=request)
-    return wire.encode(record)
-
-
-def cancelled(execution_id: str, ts: int, command_id: str, request: str, reason: str) -> bytes:
-    """Someone asked to cancel the execution."""
-    record = wire.Cancelled(execution=execution_id, ts=ts, source=SOURCE, id=command_id, reason=reason, request=request)
-    return wire.encode(record)
+    return command(wire.Triggered, execution_id, ts, command_id, request, input=given)

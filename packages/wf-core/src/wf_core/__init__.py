@@ -9,12 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wf_core.builder import workflow
+    from wf_core.client import Client
     from wf_core.tasks import Fatal, RetryAfter, Task, TaskContext, task
 
-__all__ = ["Fatal", "RetryAfter", "Task", "TaskContext", "task"]
+__all__ = ["Client", "Fatal", "RetryAfter", "Task", "TaskContext", "task", "workflow"]
+_ELSEWHERE = {"Client": "wf_core.client", "workflow": "wf_core.builder"}
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(importlib.import_module("wf_core.tasks"), name)
+        return getattr(importlib.import_module(_ELSEWHERE.get(name, "wf_core.tasks")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,11 @@
-"""Durations as documents write them: `200ms`, `1.5s`, `5m`, `1h30m`, `2d`, ISO 8601 (`PT5M`), or seconds."""
+"""Durations as documents write them: `200ms`, `1.5s`, `5m`, `1h30m`, `2d`, ISO 8601 (`PT5M`), or seconds. And times."""
 
 from __future__ import annotations
 
 import math
 import re
+from datetime import datetime
+from typing import Any
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -36,3 +38,17 @@ def _text(text: str) -> float:
         return _seconds(float(text))
     except ValueError:
         raise ValueError(f"{text!r} is no duration; write 200ms, 1.5s, 5m, 1h30m, 2d, PT5M or seconds") from None
+
+
+def moment_ms(value: Any) -> int:
+    """Unix ms of an RFC 3339 text. Raises ValueError with a sentence."""
+    wanted = "a time is RFC 3339 text with its offset, such as 2026-07-01T09:00:00Z"
+    if not isinstance(value, str):
+        raise ValueError(wanted)  # noqa: TRY004 - the caller reads the sentence
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError(wanted) from None
+    if moment.tzinfo is None:
+        raise ValueError(f"{wanted}; this one has no offset")
+    return round(moment.timestamp() * 1000)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from wf_core.errors import DocumentError, Problem
-from wf_core.schema.pointers import join
+from wf_core.schema.pointers import child
 
 _SHOWN = 20
 
@@ -52,12 +52,12 @@ def find_cycles(names: Sequence[str], edges: Mapping[int, Iterable[int]]) -> lis
     return _cycles(names, upstream, order) if len(order) < len(names) else []
 
 
-def cycle_problem(cycle: Sequence[str]) -> Problem:
-    """The problem that a cycle is."""
+def cycle_problem(cycle: Sequence[str], pointer: str = "/nodes") -> Problem:
+    """The problem that a cycle is among the nodes that stand at `pointer`."""
     listed = list(cycle) if len(cycle) <= _SHOWN else [*cycle[: _SHOWN // 2], "…", *cycle[-_SHOWN // 2 :]]
     count = f" ({len(cycle):,} nodes)" if len(cycle) > _SHOWN else ""
     detail = f"these nodes wait for each other in a circle{count}: {' → '.join([*listed, cycle[0]])}"
-    return Problem(join(["nodes", cycle[0]]), "cycle", detail)
+    return Problem(child(pointer, cycle[0]), "cycle", detail)
 
 
 def _upstream(count: int, edges: Mapping[int, Iterable[int]]) -> tuple[tuple[int, ...], ...]:

@@ -32,9 +32,22 @@ def new_execution_id(partition: int, now_ms: int) -> str:
 def derived_execution_id(idempotency_key: str, partitions: int) -> str:
     """The one id that this idempotency key always gives (RFC 9562, version 8: a hash in place of the time)."""
     digest = int.from_bytes(hashlib.sha256(idempotency_key.encode()).digest(), "big")
-    value = digest & (2**128 - 1)
-    value = value & ~(0xF << 76) & ~(0x3 << 62) | 8 << 76 | 2 << 62
-    return _base32(value, 26) + _base32((digest >> 128) % partitions, 2)
+    return _base32(_version_8(digest & (2**128 - 1)), 26) + _base32((digest >> 128) % partitions, 2)
+
+
+def child_execution_id(token: str) -> str:
+    """The id of the child execution that an attempt (`token`) starts: in its parent's partition, always the same one.
+
+    Raises ValueError when `token` does not begin with an execution id.
+    """
+    home = partition_of(split_token(token)[0])
+    value = int.from_bytes(hashlib.sha256(f"child/{token}".encode()).digest()[:16], "big")
+    return _base32(_version_8(value), 26) + _base32(home, 2)
+
+
+def _version_8(value: int) -> int:
+    """128 bits of a hash with the version and variant of RFC 9562, version 8."""
+    return value & ~(0xF << 76) & ~(0x3 << 62) | 8 << 76 | 2 << 62
 
 
 def is_execution_id(text: str) -> bool:
@@ -47,6 +60,11 @@ def partition_of(execution_id: str) -> int:
     if not is_execution_id(execution_id):
         raise ValueError(f"{execution_id!r} is not an execution id (28 characters of 0-9 and a-z without i, l, o, u)")
     return _VALUE[execution_id[-2]] * 32 + _VALUE[execution_id[-1]]
+
+
+def partition_of_key(key: str, partitions: int) -> int:
+    """The partition, of `partitions`, that keeps a concurrency key."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % partitions
 
 
 def token(execution_id: str, node: str, attempt: int) -> str:

@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     retry_delay: NonNegativeFloat = Field(1.0, description="Seconds before the first retry.")
     base_backoff: float = Field(2.0, ge=1, description="Factor between one retry's delay and the next.")
     max_retry_delay: NonNegativeFloat = Field(60.0, description="Longest delay of a retry in seconds.")
+    max_crash_retries: NonNegativeInt = Field(3, description="Attempts per node whose process may end under them.")
     max_platform_retries: NonNegativeInt = Field(10, description="Attempts that may be lost to the platform per node.")
 
     max_body_bytes: PositiveInt = Field(16 * 2**20, description="Largest request body.")

@@ -18,15 +18,23 @@ Executor = Literal["async", "thread", "process"]
 
 
 class Fatal(Exception):  # noqa: N818 - authors write `raise Fatal(...)`
-    """Raised by a task: this attempt failed and no retry can help."""
+    """Raised by a task: this attempt failed and no retry can help. Subclasses count as it does."""
 
 
 class RetryAfter(Exception):  # noqa: N818 - authors write `raise RetryAfter(...)`
-    """Raised by a task: this attempt failed; the next one, if the policy grants one, starts after `seconds`."""
+    """Raised by a task: this attempt failed; the next one, if the policy grants one, starts after `seconds`.
+
+    Below 0 means at once, what is no finite number leaves the delay to the policy, and a hundred years are the most.
+    Subclasses count as it does; one with a constructor of its own must set `seconds`.
+    """
 
     def __init__(self, seconds: float, message: str = "") -> None:
         self.seconds = seconds
-        super().__init__(message or f"asked to be tried again after {seconds:g} s")
+        super().__init__(message or f"asked to be tried again after {seconds} s")
+
+
+class HeartbeatTimeoutError(TimeoutError):
+    """The author must act: a running attempt called `ctx.heartbeat` less often than its node's `heartbeat` says."""
 
 
 class ParametersError(WfError):
@@ -78,7 +86,11 @@ class TaskContext(Protocol):
         ...
 
     def heartbeat(self, progress: Any = None) -> None:
-        """Says that the task is alive and how far it is."""
+        """Says that the task is alive and, with `progress`, how far it is: a JSON value of up to 4 KiB.
+
+        May be called from any thread and as often as one likes. An attempt of a node with a `heartbeat` is ended when
+        it does not call this for so long. Raises PayloadError for a progress that is no JSON or too long.
+        """
         ...
 
 

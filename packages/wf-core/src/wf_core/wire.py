@@ -247,6 +247,11 @@ class Lost(Record, frozen=True, tag="lost"):
     """What the worker knows about it: how the process ended."""
     started_at: int | None = None
     """When it began to run, where its worker lives to tell."""
+    package: str = ""
+    worker_package: str = ""
+    host: str = ""
+    log_tail: str = ""
+    """As of `Result`, where its worker lives to tell."""
 
 
 class Decision(Record, frozen=True, tag="decision"):
@@ -265,6 +270,45 @@ class Unsendable(Record, frozen=True, tag="unsendable"):
     node: str
     attempt: int
     error: Failure
+
+
+class Acquire(Record, frozen=True, tag="acquire"):
+    """An execution asks for a concurrency key; lies in the log of the key's partition (`ids.partition_of_key`).
+
+    `era` tells its runs apart: how often `retry` had started it again.
+    """
+
+    key: str
+    era: int
+    limit: int
+    """Most executions that may hold the key, this one among them."""
+    on_conflict: str
+    """When it is held by so many: `queue`, `skip`, `reject` or `cancel_running`."""
+
+
+class Holds(Record, frozen=True, tag="holds"):
+    """An execution knows that it was granted a concurrency key; lies where `Acquire` lies."""
+
+    key: str
+    era: int
+
+
+class Release(Record, frozen=True, tag="release"):
+    """An execution needs a concurrency key no more: it ended, or never wanted it; lies where `Acquire` lies."""
+
+    key: str
+    era: int
+
+
+class KeyAnswer(Record, frozen=True, tag="key_answer"):
+    """What becomes of an execution's request for a concurrency key."""
+
+    key: str
+    era: int
+    answer: str
+    """`granted`, `queued`, `refused`, `evicted` (another one needs its place) or `released`."""
+    holder: str = ""
+    """Of a queued or refused one: the execution that has held the key longest."""
 
 
 class Expired(Record, frozen=True, tag="expired"):
@@ -302,9 +346,15 @@ Event = (
     | Lost
     | Decision
     | Unsendable
+    | Acquire
+    | Holds
+    | Release
+    | KeyAnswer
     | Expired
     | Expanded
 )
+KeyRecord = Acquire | Holds | Release
+"""What an execution says to a concurrency key: the execution is at home elsewhere, as a rule."""
 Command = Triggered | Cancelled | Paused | Resumed | Retried | Signalled | Answered
 """What someone asks of an execution that exists: each carries an id and is carried out once."""
 

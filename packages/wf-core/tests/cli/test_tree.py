@@ -126,3 +126,39 @@ def test_finished_run_shows_its_last_steps():
 def test_no_node_at_all():
     """A view without nodes is a header."""
     assert text(view([])) == ["● montage  01k7zzzzzz01…  RUNNING  0/0  ░░░░░░░░░░░░░░░░  00:41"]
+
+
+def test_containers_show_how_far_they_are():
+    """A map or loop stands alone with its progress; what runs or failed inside stands below it, until it has ended."""
+    inside = [
+        node("price[7]/one", "shop.price", 0, "RUNNING", started=at(40), worker="w1", progress={"rows": 3}),
+        node("price[2]/one", "shop.price", 0, "FAILED", error=Failure(type="E", message="m")),
+    ]
+    price = {"total": 100, "opened": 42, "ended": 40, "failed": 1, "pass": None}
+    maps = [
+        node("price", "map", 1, "WAITING", kind="map", attempts=1, progress=price, inside=inside),
+        node("poll", "loop", 1, "WAITING", kind="loop", attempts=1, progress={"total": 5, "pass": 2}),
+        node("done", "map", 1, "COMPLETED", kind="map", progress=price, inside=inside),
+    ]
+    run = view([node("load", "core.echo", 0, "COMPLETED"), *maps])
+    run.totals = {"COMPLETED": 42, "FAILED": 1, "WAITING": 2, "RUNNING": 1}
+    assert text(run) == [
+        "● montage  01k7zzzzzz01…  RUNNING  43/46  ██████████████░░  1 failed  00:41",
+        "├─✔ load   1.0s",
+        "├─◐ price  40/100  1 failed",
+        "│ ├─✖ price[2]/one  FAILED  E: m   (wf node 01k7zzzzzz01 'price[2]/one')",
+        '│ └─◐ price[7]/one  1.0s  on w1  {"rows": 3}',
+        "├─◐ poll   pass 3 of at most 5",
+        "└─✔ done   1.0s",
+    ]
+
+
+@pytest.mark.parametrize("height", range(1, 8))
+def test_containers_never_outgrow_the_terminal(height):
+    """However much stands open inside a container, the tree is at most as high as it is told."""
+    inside = [node(f"m[{n}]", "t", 0, "RUNNING") for n in range(20)]
+    maps = [
+        node(f"m{n}", "map", n, "WAITING", kind="map", attempts=1, progress={"total": 20}, inside=inside)
+        for n in range(5)
+    ]
+    assert len(text(view(maps), height=height)) <= height

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from wf_core.cli.follow import event_line, failure_lines
-from wf_core.cli.view import RunView, new_view
+from wf_core.cli.view import RunView, new_view, progress_text
 from wf_core.client import Event, Execution, Failure, NodeItem, NodeSummary
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -111,3 +111,32 @@ def test_failure_of_the_whole(view):
         execution_id="0" * 28, name="n", status="FAILED", error=Failure(type="TimeoutError", message="too long")
     )
     assert failure_lines(failed, view, str) == ["n FAILED", "  TimeoutError: too long"]
+
+
+def test_failure_inside_a_container(view):
+    """A failure that began inside a container names the inner node and where to look at it."""
+    error = Failure(type="E", message="m", node="a[3]/one", attempt=2)
+    failed = Execution(execution_id="0" * 28, name="n", status="FAILED", error=error)
+    assert failure_lines(failed, view, lambda node: f"look at {node}") == [
+        "n FAILED",
+        "  a[3]/one failed after 2 attempts: E: m",
+        "  look at a[3]/one",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "progress", "text"),
+    [
+        ("map", {"total": 100, "ended": 40, "failed": 0}, "40/100"),
+        ("map", {"total": None, "ended": 0, "failed": 2}, "0/?  2 failed"),
+        ("loop", {"total": 5, "pass": 0}, "pass 1 of at most 5"),
+        ("loop", {"total": 5, "pass": None}, ""),
+        ("task", "half", "half"),
+        ("task", {"rows": 7}, '{"rows": 7}'),
+        ("task", "x" * 61, "x" * 57 + "..."),
+        ("task", None, ""),
+    ],
+)
+def test_progress_as_text(kind, progress, text):
+    """How far a container is, or what a task reported, on few characters."""
+    assert progress_text(kind, progress) == text

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from wf_core.errors import DocumentError
 from wf_core.plan import compile_plan
 from wf_core.schema import semantics
-from wf_core.schema.document import JOIN_RULES, NodeSchema, RetrySchema, WorkflowSchema
+from wf_core.schema.document import JOIN_RULES, RetrySchema, WorkflowSchema
 from wf_core.schema.loading import load_json, load_yaml
+from wf_core.schema.models import keys_of
+from wf_core.schema.nodes import KINDS
 from wf_core.schema.validation import (
     MOST_PROBLEMS,
     canonical_bytes,
@@ -117,7 +119,7 @@ def test_join_rules(rule):
         (minimal(lables={}), "a workflow has no key 'lables'; did you mean 'labels'?"),
         (
             minimal(nodes={"a": {"task": "t", "dependsOn": []}}),
-            "a node has no key 'dependsOn'; did you mean 'depends_on'?",
+            "a task node has no key 'dependsOn'; did you mean 'depends_on'?",
         ),
         (minimal(nodes={"a": {"task": "t", "needs": []}}), "did you mean 'depends_on'?"),
         (minimal(defaults={"retries": {}}), "defaults has no key 'retries'; did you mean 'retry'?"),
@@ -157,11 +159,11 @@ def test_the_number_of_problems_is_bounded():
 
 
 KEYS = st.sampled_from(
-    [*WorkflowSchema.model_fields, *NodeSchema.model_fields, *RetrySchema.model_fields, "a", "b", "id", "properties"]
+    sorted({"a", "b", "id", "properties"}.union(*map(keys_of, [WorkflowSchema, RetrySchema, *KINDS.values()])))
 )
 VALUES = st.recursive(
     st.sampled_from(
-        [None, True, 0, -1, 1.5, "", "a", "b", "t", "1s", "nodes.a.output", "${{ nodes.b.output }}", "${{"]
+        [None, True, 0, -1, 1.5, "", "a", "b", "t", "1s", "nodes.a.output", "${{ nodes.b.output }}", "${{", *KINDS]
     ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
     max_leaves=25,
@@ -169,7 +171,21 @@ VALUES = st.recursive(
 
 
 FIELDS = st.dictionaries(KEYS, VALUES, max_size=5)
-NODES = st.dictionaries(st.sampled_from(["a", "b"]), FIELDS.map(lambda fields: {"task": "t", **fields}), min_size=1)
+STARTS = [
+    {"task": "t"},
+    {"task": "t"},
+    {"kind": "switch", "cases": [{"when": "true", "to": ["b"]}], "default": []},
+    {"kind": "map", "items": [1], "nodes": {"c": {"task": "t"}}},
+    {"kind": "map", "items": [1], "task": "t"},
+    {"kind": "loop", "while": "true", "max_iterations": 1, "nodes": {"c": {"task": "t"}}},
+    {"kind": "workflow", "nodes": {"a": {"task": "t"}}},
+    {"kind": "wait", "any": [{"signal": "s"}, {"duration": 1}]},
+    {"kind": "approval"},
+    {"kind": "end"},
+    {"kind": "dynamic", "nodes": "${{ input }}"},
+]
+NODE = st.builds(lambda start, fields: {**start, **fields}, st.sampled_from(STARTS), FIELDS)
+NODES = st.dictionaries(st.sampled_from(["a", "b"]), NODE, min_size=1)
 WORKFLOWS = st.builds(lambda nodes, more: {"name": "x", "nodes": nodes, **more}, NODES, FIELDS)
 
 
@@ -303,7 +319,7 @@ def test_every_field_is_described():
     schema = workflow_json_schema()
     for name, part in schema["$defs"].items():
         assert part.get("description"), name
-    assert set(schema["properties"]) == set(WorkflowSchema.model_fields)
+    assert set(schema["properties"]) == keys_of(WorkflowSchema)
 
 
 def test_the_number_of_expressions_is_bounded(monkeypatch):

@@ -13,7 +13,15 @@ from redis.asyncio import Redis
 from wf_core import wire
 from wf_core.ids import new_execution_id, token
 from wf_core.states import ExecutionStatus, NodeStatus
-from wf_core.store.codec import AttemptRecord, history_fields, pack_attempts, pack_failure, pack_node
+from wf_core.store.codec import (
+    AttemptRecord,
+    ScopeRecord,
+    history_fields,
+    pack_attempts,
+    pack_failure,
+    pack_node,
+    pack_scope,
+)
 from wf_core.store.commands import pack_command
 from wf_core.store.keys import PartitionKeys
 from wf_core.store.ops import Op
@@ -110,6 +118,8 @@ class Written:
     created_at: int = CREATED
     labels: dict[str, str] = field(default_factory=dict)
     queue: str = "default"
+    document: Mapping[str, object] | None = None
+    """In place of one that is made of `nodes`; these then name its cells, those inside containers too."""
 
     def __post_init__(self) -> None:
         self.execution_id = self.execution_id or new_execution_id(self.partition, self.created_at)
@@ -122,6 +132,8 @@ class Written:
     @property
     def canonical(self) -> bytes:
         """Its document."""
+        if self.document is not None:
+            return json.dumps({"name": self.name, **self.document}, separators=(",", ":")).encode()
         nodes = {node: {"task": task, "queue": self.queue} for node, task in self.nodes.items()}
         return json.dumps({"name": self.name, "nodes": nodes}, separators=(",", ":")).encode()
 
@@ -192,7 +204,8 @@ class Written:
         ops: list[Op] = [
             ("SETRANGE", self.keys.nodes(self.execution_id), index * 10, pack_node(status, attempt, 0, at))
         ]
-        stored: dict[str, bytes] = {f"{name[0]}:{node}": value for name, value in results.items()}
+        short = {"input": "i", "output": "o", "child": "ch"}
+        stored: dict[str, bytes] = {f"{short[name]}:{node}": value for name, value in results.items()}
         if attempts:
             stored[f"a:{node}"] = pack_attempts(attempts)
         if stored:
@@ -200,7 +213,13 @@ class Written:
             ops.append(("HSET", self.keys.results(self.execution_id), *pairs))
         await self.owner.write(*ops)
         if status is NodeStatus.QUEUED:
-            await self.owner.dispatch(self.token(node, attempt))
+            await self.owner.dispatch(self.token(node, attempt), queue=self.queue)
+
+    async def open(self, key: str, parent: str, first: str, **fields: object) -> None:
+        """Writes a scope inside the node `parent`, whose first node is `first`."""
+        names = list(self.nodes)
+        scope = ScopeRecord(base=names.index(first), parent=names.index(parent), **fields)  # type: ignore[arg-type]
+        await self.owner.write(("HSET", self.keys.scopes(self.execution_id), key, pack_scope(scope)))
 
     async def count(self, **counts: int) -> None:
         """Writes the counts."""

@@ -46,6 +46,7 @@ def test_keys_of_a_partition_share_a_slot():
         keys.messages,
         keys.timers,
         keys.claims,
+        keys.progress,
         keys.heartbeats,
         keys.accepted,
         keys.document("h"),

@@ -63,8 +63,18 @@ async def test_an_accepted_execution_is_pending(redis: Redis, namespace: str, sc
         "started_at": None,
         "ended_at": None,
         "parent": None,
+        "ending": None,
+        "halting": None,
         "nodes": {
-            node: {"status": "PENDING", "attempts": 0, "started_at": None, "ended_at": None, "error": None}
+            node: {
+                "status": "PENDING",
+                "attempts": 0,
+                "started_at": None,
+                "ended_at": None,
+                "error": None,
+                "kind": "task",
+                "progress": None,
+            }
             for node in NODES
         },
         "nodes_omitted": 0,
@@ -170,6 +180,20 @@ async def test_a_claimed_node_is_running(redis: Redis, namespace: str, scripts: 
     assert node.started_at is not None
 
 
+async def test_progress_of_a_running_node(redis: Redis, namespace: str, scripts: Scripts, write):
+    """What the task gave to ctx.heartbeat comes with the claim, and means nothing once that is gone."""
+    one = await (await write(NODES)).fold()
+    await one.set("load", NodeStatus.QUEUED)
+    token = one.token("load")
+    await scripts.claim(one.keys, "w7", [token], [False])
+    await scripts.beat(one.keys, "w7", [token], [], [(token, b'{"done":3}')])
+    node = await reads.read_node(redis, namespace, one.execution_id, "load")
+    assert as_json(node)["progress"] == {"done": 3}
+    await one.owner.write(("HDEL", one.keys.claims, token))
+    node = await reads.read_node(redis, namespace, one.execution_id, "load")
+    assert as_json(node)["progress"] is None
+
+
 async def test_claims_of_other_executions_do_not_count(redis: Redis, namespace: str, scripts: Scripts, write):
     """A partition's claims belong to many executions."""
     one, two = await (await write(NODES)).fold(), await (await write(NODES, created_at=CREATED + 1)).fold()
@@ -266,7 +290,15 @@ async def test_one_node_tells_everything(redis: Redis, namespace: str, write):
         1,
         AttemptStatus.FAILED,
         class_=AttemptClass.USER,
-        error=Failure(type="OSError", message="away", traceback="Traceback ..."),
+        error=Failure(
+            type="OSError",
+            message="away",
+            traceback="Traceback ...",
+            causes=(wire.Cause(type="KeyError", message="'host'"),),
+        ),
+        host="h1",
+        worker_package="wf-worker 0.1.0",
+        log_tail="trying",
         decision="retry",
         reason="1 of 3 retries, in 1 s",
     )
@@ -295,27 +327,42 @@ async def test_one_node_tells_everything(redis: Redis, namespace: str, write):
         "input": {"url": "x"},
         "output": None,
         "child": None,
+        "compensation": None,
+        "progress": None,
     }
     assert history[0] == {
         "attempt": 1,
         "status": "FAILED",
         "class": "user",
         "worker": "w1",
+        "host": "h1",
         "package": None,
+        "worker_package": "wf-worker 0.1.0",
         "queued_at": "2027-01-15T08:00:00.010000Z",
         "started_at": "2027-01-15T08:00:00.020000Z",
         "ended_at": "2027-01-15T08:00:00.030000Z",
-        "error": {"type": "OSError", "message": "away", "traceback": "Traceback ..."},
+        "error": {
+            "type": "OSError",
+            "message": "away",
+            "traceback": "Traceback ...",
+            "causes": [{"type": "KeyError", "message": "'host'"}],
+        },
         "decision": "retry",
         "reason": "1 of 3 retries, in 1 s",
+        "log_tail": "trying",
     }
     assert (history[1]["status"], history[1]["class"], history[1]["package"]) == ("COMPLETED", None, "shop 1.0")
 
 
-async def test_an_unknown_node_is_none(redis: Redis, namespace: str, write):
-    """A node that the document does not have."""
+async def test_an_unknown_node_names_the_nearest(redis: Redis, namespace: str, write):
+    """A node that the document does not have is an error that names the known one which looks most like it."""
     one = await (await write(NODES)).fold()
-    assert await reads.read_node(redis, namespace, one.execution_id, "none") is None
+    with pytest.raises(reads.UnknownNodeError) as unknown:
+        await reads.read_node(redis, namespace, one.execution_id, "lost")
+    assert unknown.value.nearest == ("last",)
+    with pytest.raises(reads.UnknownNodeError) as unknown:
+        await reads.read_nodes(redis, namespace, one.execution_id, under="lost")
+    assert unknown.value.nearest == ("last",)
 
 
 async def test_events_come_in_order_after_a_seq(redis: Redis, namespace: str, write):

@@ -176,6 +176,7 @@ async def publish(
 ) -> None:
     keys = InstallationKeys(namespace)
     said = {"id": worker, "host": "h", "pid": 5, "queues": queues, "slots": 16, "free": 3, "version": "0.1.0"}
+    said |= {"broken": catalogue.broken} if catalogue.broken else {}  # a worker of an older release says nothing of it
     await redis.hset(keys.catalogues, catalogue.hash, catalogue.encode())
     await redis.zadd(keys.workers, {worker: seen})
     await redis.set(
@@ -186,12 +187,14 @@ async def publish(
 async def test_workers_and_what_they_can_run(redis: Redis, namespace: str):
     """Live workers by id, the union of their catalogues, and who can run what; a dead worker counts no more."""
     noop, echo = (TaskInfo(name=name, package="p", version="1", params={"type": "object"}) for name in ("noop", "echo"))
-    await publish(redis, namespace, "w2", Catalogue(tasks={"noop": noop}), ["a"], CREATED + 10)
+    broken = {"bad.py": "bad.py does not import"}
+    await publish(redis, namespace, "w2", Catalogue(tasks={"noop": noop}, broken=broken), ["a"], CREATED + 10)
     await publish(redis, namespace, "w1", Catalogue(tasks={"noop": noop, "echo": echo}), ["b", "a"], CREATED)
     await publish(redis, namespace, "w0", Catalogue(tasks={"gone": noop}), ["c"], CREATED)
     await redis.delete(InstallationKeys(namespace).worker("w0"))
     workers = await reads.read_workers(redis, namespace, CREATED + 30)
     assert [(w.id, w.queues, w.free, w.silent_ms) for w in workers] == [("w1", ["b", "a"], 3, 30), ("w2", ["a"], 3, 20)]
+    assert [w.broken for w in workers] == [{}, broken]
     assert await reads.read_catalogue(redis, namespace) == {"echo": echo, "noop": noop}
     tasks = await reads.read_tasks(redis, namespace)
     assert [(t.name, t.queues, t.workers) for t in tasks] == [

@@ -16,8 +16,8 @@ from wf_core.failpoints import fail_point
 from wf_core.plan import Plan
 from wf_core.plugins.hookspecs import Change
 from wf_core.store.client import redis_errors
-from wf_core.wire import Document, Event
-from wf_orchestrator import checkpoint, dead_letters, loading, timers
+from wf_core.wire import Document, Event, Retried
+from wf_orchestrator import caching, checkpoint, concurrency, dead_letters, loading, timers
 from wf_orchestrator.context import Context
 from wf_orchestrator.machine.decide import decide
 from wf_orchestrator.machine.effects import ClearTimer, Dispatch, Effect, Ended, Outcome, SetTimer
@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 MOST_EVENTS = 500
 MOST_BYTES = 4 * 2**20
 """Of records that are folded into one APPLY."""
+_RETRIED = b"\xa7retried"
+"""In the bytes of every such record; in others it does no harm."""
 FOLD_SECONDS = 120.0
 """Longest time for one APPLY's records. The largest document takes seconds: whoever needs more hangs, and the lease
 that is renewed meanwhile must not last for ever."""
@@ -74,10 +76,14 @@ async def process(context: Context, partition: Partition, batch: Batch) -> None:
 
 
 def chunks(batch: Batch) -> Iterator[tuple[int, Sequence[bytes]]]:
-    """The batch in pieces that one APPLY takes: `(offset of the first record, records)`."""
+    """The batch in pieces that one APPLY takes: `(offset of the first record, records)`.
+
+    A `retried` record begins a piece: its execution is loaded whole, as it was written by what comes before.
+    """
     start, size = 0, 0
     for i, record in enumerate(batch.records):
-        if i > start and (i - start >= MOST_EVENTS or size + len(record) > MOST_BYTES):
+        full = i - start >= MOST_EVENTS or size + len(record) > MOST_BYTES
+        if i > start and (full or _RETRIED in record):
             yield batch.offset + start, batch.records[start:i]
             start, size = i, 0
         size += len(record)
@@ -87,9 +93,10 @@ def chunks(batch: Batch) -> Iterator[tuple[int, Sequence[bytes]]]:
 
 async def _step(context: Context, partition: Partition, offset: int, records: Sequence[bytes]) -> None:
     events = await _decode(context, partition, offset, records)
-    executions = await loading.take(
-        context, partition, {d.event.execution: None for d in events if not isinstance(d.event, Document)}.keys()
-    )
+    named = {d.event.execution: None for d in events if not isinstance(d.event, (Document, *concurrency.KEY_RECORDS))}
+    whole = {d.event.execution for d in events[:1] if isinstance(d.event, Retried)}
+    executions = await loading.take(context, partition, named.keys(), whole)
+    partition.state.keys = await concurrency.keys_of(context, partition, (d.event for d in events))
     outcomes = fold(partition.state, executions, events)
     arrange(context.policies, executions, outcomes)
     ops = to_ops(partition.keys, outcomes, partition.generation)
@@ -142,6 +149,9 @@ async def deliver(context: Context, partition: Partition, outcomes: Sequence[Out
     if waiting:
         partition.outbox.add(sorted(waiting.values()))
     _publish(context, outcomes)
+    if partition.live:  # else it happened before: what got lost is asked for again
+        await concurrency.send(context, outcomes)
+        await caching.store(context, outcomes)
     cancelled = [e.token for o in outcomes for e in o.effects if isinstance(e, Ended) and e.cancel]
     if cancelled:
         await _tell_workers(context, cancelled)

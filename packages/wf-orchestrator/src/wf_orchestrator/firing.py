@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
+
 from wf_core import ids
 from wf_core.errors import PluginError
 from wf_core.failpoints import fail_point
 from wf_core.policies import Retry, Stop
 from wf_core.wire import Decision, Event, Timer
-from wf_orchestrator import loading
+from wf_orchestrator import caching, children, concurrency, expanding, loading
 from wf_orchestrator.context import Context
 from wf_orchestrator.machine.state import VerdictRequest
+from wf_orchestrator.machine.timeouts import UNCLAIMED
 from wf_orchestrator.partition import Partition
 from wf_orchestrator.policies.verdict import verdict
 from wf_orchestrator.timers import WINDOW, WINDOW_MS
@@ -44,11 +47,12 @@ async def fire(context: Context, partition: Partition) -> int:
     tokens: dict[str, list[str]] = {}
     for kind, _, token in (one.partition("|") for one in due):
         tokens.setdefault(kind, []).append(token)
-    events: list[Event] = [
-        _timer(context, kind, token) for kind in ("retry", "deadline") for token in tokens.get(kind, [])
-    ]
-    events += await _decisions(context, partition, tokens.get("decide", []))
-    events += await _withdrawals(context, partition, tokens.get("withdraw", []))
+    events: list[Event] = []
+    for kind, of_kind in tokens.items():
+        if handler := HANDLERS.get(kind):
+            events += await handler(context, partition, of_kind)
+        else:
+            events += [_timer(context, kind, token) for token in of_kind]
     if events:
         await context.append(partition.number, events)
         fail_point("orchestrator.timer_appended")
@@ -65,8 +69,6 @@ def _timer(context: Context, kind: str, token: str) -> Timer:
 
 async def _decisions(context: Context, partition: Partition, tokens: list[str]) -> list[Event]:
     """Asks the retry policies. A stale timer, whose attempt waits for no verdict, gives no record."""
-    if not tokens:
-        return []
     wanted = [ids.split_token(token) for token in tokens]
     async with partition.lock:  # nobody folds meanwhile: what is read from Redis is whole
         if partition.closed:
@@ -105,7 +107,34 @@ def _ask(context: Context, request: VerdictRequest) -> Retry | Stop:
 
 async def _withdrawals(context: Context, partition: Partition, tokens: list[str]) -> list[Event]:
     """Takes back attempts that no worker has claimed; a claimed one keeps its timer and goes on."""
-    if not tokens:
-        return []
     withdrawn = await context.scripts.withdraw(partition.keys, partition.nonce, tokens)
     return [context.lost(token, "withdrawn") for token in withdrawn]
+
+
+async def _unclaimed(context: Context, partition: Partition, tokens: list[str]) -> list[Event]:
+    """Takes back attempts that no worker took in time. What a worker has, or lost, keeps its timer and goes on."""
+    taken = await context.queries.claimed(partition.keys, tokens)
+    waiting = [token for token in tokens if token not in taken]
+    withdrawn = await context.scripts.withdraw(partition.keys, partition.nonce, waiting) if waiting else []
+    now = context.monotonic()
+    partition.watch.appended.update((token, now) for token in withdrawn)  # the sweep need not find them lost
+    return [context.lost(token, UNCLAIMED) for token in withdrawn]
+
+
+Handler = Callable[[Context, Partition, list[str]], Awaitable[list[Event]]]
+HANDLERS: Mapping[str, Handler] = {
+    "decide": _decisions,
+    "withdraw": _withdrawals,
+    "queue": _unclaimed,
+    "cache": caching.look_up,
+    "acquire": concurrency.acquire,
+    "release": concurrency.release,
+    "grant": concurrency.grant,
+    "evict": concurrency.evict,
+    "spawn": children.spawn,
+    "close": children.close,
+    "down": children.pass_down,
+    "child": children.tell_parents,
+    "expand": expanding.expand,
+}
+"""What the tokens of a kind of timer come to; those of any other kind become a `Timer` that the machine folds."""

@@ -10,7 +10,7 @@ from wf_core.plan import Plan
 from wf_core.states import ExecutionStatus
 from wf_core.wire import Created, Document, Event, check_rules
 from wf_orchestrator.context import Context
-from wf_orchestrator.machine.snapshot import load, result_fields
+from wf_orchestrator.machine.restore import fill, keep_results, result_fields, skeleton
 from wf_orchestrator.machine.state import Execution
 
 if TYPE_CHECKING:
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 _ENDED = {status.encode() for status in ExecutionStatus if status.is_terminal}
 
 
-async def take(context: Context, partition: Partition, ids: Collection[str]) -> dict[str, Execution]:
-    """The executions that exist, for folding: out of the cache, else from Redis."""
+async def take(
+    context: Context, partition: Partition, ids: Collection[str], whole: Collection[str] = ()
+) -> dict[str, Execution]:
+    """The executions that exist, for folding: out of the cache, else from Redis.
+
+    Those of `whole` that have ended come with their plan and all their results, as a `retry` needs them.
+    """
     kept = {i: execution for i in ids if (execution := context.executions.take(i)) is not None}
-    return kept | await stored(context, partition, [i for i in ids if i not in kept])
+    return kept | await stored(context, partition, [i for i in ids if i not in kept], whole)
 
 
 async def read(context: Context, partition: Partition, ids: Collection[str]) -> dict[str, Execution]:
@@ -31,26 +36,32 @@ async def read(context: Context, partition: Partition, ids: Collection[str]) -> 
     return kept | await stored(context, partition, [i for i in ids if i not in kept])
 
 
-async def stored(context: Context, partition: Partition, ids: Sequence[str]) -> dict[str, Execution]:
+async def stored(
+    context: Context, partition: Partition, ids: Sequence[str], whole: Collection[str] = ()
+) -> dict[str, Execution]:
     """The executions that Redis holds. Raises NewerRecordError for one that is pinned to rules we do not have."""
     if not ids:
         return {}
     context.counters.inc("executions_loaded_total", len(ids))
     found = await context.queries.executions(partition.keys, ids)
-    for fields, _ in found.values():
-        check_rules(int(fields.get("rules", b"0")))
+    for execution in found.values():
+        check_rules(int(execution.fields.get("rules", b"0")))
     plans = {
         execution_id: None
-        if fields["status"] in _ENDED
-        else await _plan(context, partition, fields["document"].decode())
-        for execution_id, (fields, _) in found.items()
+        if fields["status"] in _ENDED and execution_id not in whole
+        else await plan_named(context, partition, fields["document"].decode())
+        for execution_id, (fields, _, _) in found.items()
     }
-    wanted = {i: result_fields(plans[i], fields, cells) for i, (fields, cells) in found.items()}
+    executions = {i: skeleton(i, plans[i], *one) for i, one in found.items()}
+    again = [i for i in whole if i in executions and executions[i].status.is_terminal]
+    wanted = {i: result_fields(execution) for i, execution in executions.items()}
     results = await context.queries.results(partition.keys, wanted)
-    return {i: load(i, plans[i], fields, cells, results[i]) for i, (fields, cells) in found.items()}
+    results |= await context.queries.all_results(partition.keys, again)
+    return {i: (keep_results if i in again else fill)(execution, results[i]) for i, execution in executions.items()}
 
 
-async def _plan(context: Context, partition: Partition, document_hash: str) -> Plan | None:
+async def plan_named(context: Context, partition: Partition, document_hash: str) -> Plan | None:
+    """The plan of a document that this partition holds; None when it does not, or when it does not compile."""
     plan = context.plans.get(document_hash)
     if plan is None:
         parts = _numbered(await context.queries.document(partition.keys, document_hash))

@@ -13,15 +13,18 @@ from wf_core.store.keys import InstallationKeys, PartitionKeys
 
 CHUNK = 1000
 """Arguments of one command; keeps single replies short."""
+_LOOKS_AGAIN = (b"withdraw|", b"queue|", b"child|", b"expand|")
+"""Timers that stay due as long as a worker has the attempt, a child that was retried runs, or a pause lasts."""
 _TIMERS = 100
 """Due timers that are looked at: those that withdraw attempts which a worker has stay due until it is done."""
 
 
 class StoredExecution(NamedTuple):
-    """An execution as APPLY wrote it: the hash and the node cells."""
+    """An execution as APPLY wrote it: the hash, the node cells, the scopes by key."""
 
     fields: dict[str, bytes]
     cells: bytes
+    scopes: dict[str, bytes]
 
 
 class OutboxEntry(NamedTuple):
@@ -139,10 +142,11 @@ class Queries:
         for execution_id in ids:
             pipe.hgetall(keys.execution(execution_id))
             pipe.get(keys.nodes(execution_id))
+            pipe.hgetall(keys.scopes(execution_id))
         found = await pipe.execute() if ids else []
         return {
-            execution_id: StoredExecution(_named(fields), cells or b"")
-            for execution_id, fields, cells in zip(ids, found[::2], found[1::2], strict=True)
+            execution_id: StoredExecution(_named(fields), cells or b"", _named(scopes))
+            for execution_id, fields, cells, scopes in zip(ids, found[::3], found[1::3], found[2::3], strict=True)
             if fields
         }
 
@@ -160,6 +164,26 @@ class Queries:
         for (execution_id, names), values in zip(asked, await pipe.execute() if asked else [], strict=True):
             results[execution_id].update((n, v) for n, v in zip(names, values, strict=True) if v is not None)
         return results
+
+    async def all_results(self, keys: PartitionKeys, ids: Sequence[str]) -> dict[str, dict[str, bytes]]:
+        """All result fields of executions."""
+        pipe = self._pipeline()
+        for execution_id in ids:
+            pipe.hgetall(keys.results(execution_id))
+        return {i: _named(found) for i, found in zip(ids, await pipe.execute() if ids else [], strict=True)}
+
+    async def concurrency(self, keys: PartitionKeys, names: Sequence[str]) -> dict[str, bytes]:
+        """Those of the concurrency keys that somebody holds or waits for."""
+        found = await self._fields(keys.concurrency, names)
+        return {name: value for name, value in zip(names, found, strict=True) if value is not None}
+
+    async def cached(self, key: str) -> bytes | None:
+        """What the cache of outputs holds under a key."""
+        return cast("bytes | None", await self._redis.get(key))
+
+    async def keep_cached(self, key: str, output: bytes, ttl_ms: int) -> None:
+        """Keeps an output in the cache for `ttl_ms`."""
+        await self._redis.set(key, output, px=ttl_ms)
 
     async def document(self, keys: PartitionKeys, document_hash: str) -> dict[str, bytes]:
         """The parts of a document that this partition holds, by number, and `parts`, how many there are."""
@@ -260,7 +284,7 @@ class Queries:
                 {token.decode() for token in claimed},
                 {"PENDING": pending, "RUNNING": running},
                 ended,
-                next((round(due) for timer, due in timers if not timer.startswith(b"withdraw|")), 0),
+                next((round(due) for timer, due in timers if not timer.startswith(_LOOKS_AGAIN)), 0),
                 outbox,
             )
             for (accepted, in_flight, claimed, pending, running, ended, timers, _), outbox in zip(

@@ -12,8 +12,9 @@ from wf_core import wire
 from wf_core.plan import Plan
 from wf_core.store.keys import PartitionKeys
 from wf_core.store.ops import split
-from wf_core.wire import Created, Document, Event
+from wf_core.wire import Created, Document, Event, Retried
 from wf_orchestrator.batches import Decoded, fold
+from wf_orchestrator.machine.restore import keep_results, skeleton
 from wf_orchestrator.machine.snapshot import to_ops
 from wf_orchestrator.machine.state import Execution, PartitionState
 from wf_orchestrator.plans import Plans
@@ -26,6 +27,11 @@ class Model:
     """Redis as far as APPLY writes it: keys with bytes, hashes, zsets (dicts of scores), sets and streams (lists)."""
 
     keys: dict[str, Value] = field(default_factory=dict)
+
+    def named(self, key: str) -> dict[str, bytes]:
+        """A hash, with its fields as text; {} for none."""
+        stored: Any = self.keys.get(key, {})
+        return {name.decode(): value for name, value in stored.items()}
 
     def apply(self, ops: Sequence[Sequence[str | bytes | int]]) -> None:
         """Does what APPLY does."""
@@ -102,8 +108,27 @@ class Refold:
             except msgspec.MsgspecError:
                 continue
             decoded.append(Decoded(offset, event, await self._plan(event)))
-        self.model.apply(to_ops(self.keys, fold(self.state, self._executions, decoded)))
+        for piece in _pieces(decoded):
+            if isinstance(piece[0].event, Retried):
+                await self._load_whole(piece[0].event.execution)
+            self.model.apply(to_ops(self.keys, fold(self.state, self._executions, piece)))
         self.offset += len(records)
+
+    async def _load_whole(self, execution_id: str) -> None:
+        """Loads an execution that has ended from what was written, with all its results, as a `retry` needs it."""
+        x = self._executions.get(execution_id)
+        if x is None or not x.status.is_terminal:
+            return
+        keys, name = self.keys, x.document
+        parts = self._documents.get(name, {})
+        plan = self._plans.get(name)
+        if plan is None and parts and len(parts) == self._parts[name]:
+            plan = await self._plans.compile(name, parts)
+        cells: Any = self.model.keys.get(keys.nodes(execution_id), b"")
+        fields, scopes, results = (
+            self.model.named(key(execution_id)) for key in (keys.execution, keys.scopes, keys.results)
+        )
+        self._executions[execution_id] = keep_results(skeleton(execution_id, plan, fields, cells, scopes), results)
 
     async def _plan(self, event: Event) -> Plan | None:
         if isinstance(event, Document):
@@ -114,6 +139,17 @@ class Refold:
             if parts and len(parts) == self._parts[event.document]:
                 return self._plans.get(event.document) or await self._plans.compile(event.document, parts)
         return None
+
+
+def _pieces(decoded: Sequence[Decoded]) -> Iterator[Sequence[Decoded]]:
+    """Cut before each `retried`, as a batch is."""
+    start = 0
+    for i, one in enumerate(decoded):
+        if i > start and isinstance(one.event, Retried):
+            yield decoded[start:i]
+            start = i
+    if decoded:
+        yield decoded[start:]
 
 
 def _bytes(part: str | bytes) -> bytes:

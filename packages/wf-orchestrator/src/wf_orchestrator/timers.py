@@ -54,6 +54,14 @@ class Timers:
                 self._schedule(member, now_ms + AGAIN_MS)
         return found
 
+    def due_of(self, member: str) -> int | None:
+        """When a timer first fell, or falls, due, in Unix ms; None when it is not here."""
+        return self._due.get(member)
+
+    def beginning(self, prefix: str) -> list[tuple[int, str]]:
+        """The timers whose member begins with `prefix`, with their due times. Looks at each timer."""
+        return [(due, member) for member, due in self._due.items() if member.startswith(prefix)]
+
     def waits(self, now_ms: int) -> bool:
         """Whether something is due."""
         return bool(self._heap) and self._heap[0][0] <= now_ms

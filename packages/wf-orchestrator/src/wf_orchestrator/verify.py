@@ -22,7 +22,7 @@ from wf_orchestrator.refold import Refold, Value
 READ_SECONDS = 5.0
 _AT_ONCE = 50
 """Keys that are read in one step, which holds Redis for so long."""
-_OTHERS = ("m", "cl", "hb", "acc", "qa", "qs", "ob", "log")
+_OTHERS = ("m", "cl", "pg", "hb", "acc", "qa", "qs", "ob", "log")
 """Keys of a partition that are no fold of its log, or (the names of queues) depend on how it was cut into batches.
 
 Outboxes are compared with what is in flight and was sent.

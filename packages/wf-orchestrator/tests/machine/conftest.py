@@ -14,11 +14,12 @@ from wf_testservers.memory import Store as MemoryStore
 from wf_core import ids, wire
 from wf_core.plan import Plan, load_plan
 from wf_core.schema.validation import canonical_bytes, document_hash, parse_document
-from wf_core.states import ExecutionStatus, NodeStatus
+from wf_core.states import ExecutionStatus, NodeStatus, ScopeState
 from wf_core.store.keys import PartitionKeys
 from wf_orchestrator.machine.decide import LATE_MS, decide
 from wf_orchestrator.machine.effects import Dispatch, Outcome
-from wf_orchestrator.machine.snapshot import load, result_fields, to_ops
+from wf_orchestrator.machine.restore import fill, keep_results, result_fields, skeleton
+from wf_orchestrator.machine.snapshot import to_ops
 from wf_orchestrator.machine.state import Execution, PartitionState
 
 KEYS = PartitionKeys.of("wf", 0)
@@ -28,15 +29,17 @@ EXECUTION_ID = ids.derived_execution_id("a key", 1)
 class Store(MemoryStore):
     """What APPLY's operations do to Redis, and how the shell loads an execution from it."""
 
-    def load(self, execution_id: str, plan: Plan) -> Execution | None:
-        """Loads an execution as the shell does."""
+    def load(self, execution_id: str, plan: Plan, *, whole: bool = False) -> Execution | None:
+        """Loads an execution as the shell does; `whole` before a retry."""
         fields = self.get(KEYS.execution(execution_id))
         if not fields:
             return None
         cells = bytes(self.get(KEYS.nodes(execution_id)) or b"")
+        x = skeleton(execution_id, plan, fields, cells, self.get(KEYS.scopes(execution_id)) or {})
         results = self.get(KEYS.results(execution_id))
-        wanted = {name: results[name] for name in result_fields(plan, fields, cells) if name in results}
-        return load(execution_id, plan, fields, cells, wanted)
+        if whole and x.status.is_terminal:
+            return keep_results(x, results)
+        return fill(x, {name: results[name] for name in result_fields(x) if name in results})
 
 
 def compiled(document: dict[str, Any]) -> Plan:
@@ -68,6 +71,8 @@ class World:
 
     def send(self, event: wire.Event) -> Outcome:
         """Folds one event, writes its outcome, and checks that what was written is what is known."""
+        if isinstance(event, wire.Retried) and self.x is not None:
+            self.x = self.store.load(EXECUTION_ID, self.plan, whole=True)
         self.last = decide(self.partition, self.x, event, len(self.log), self.plan)
         self.log.append(event)
         self.x = self.last.execution
@@ -105,6 +110,16 @@ class World:
 
     def cancel(self, reason: str = "", command: str = "k") -> Outcome:
         return self.send(self.record(wire.Cancelled, id=command, reason=reason))
+
+    def pause(self, reason: str = "", command: str = "p") -> Outcome:
+        return self.send(self.record(wire.Paused, id=command, reason=reason))
+
+    def resume(self, command: str = "r") -> Outcome:
+        return self.send(self.record(wire.Resumed, id=command))
+
+    def retry(self, *nodes: str, value: Any = None, command: str = "") -> Outcome:
+        data = None if value is None else json.dumps(value).encode()
+        return self.send(self.record(wire.Retried, id=command or f"a{self.now}", nodes=nodes, input=data))
 
     def result(self, node: str, attempt: int | None = None, **values: Any) -> wire.Result:
         times = {"started_at": self.now, "ended_at": self.now + 5}
@@ -155,6 +170,24 @@ class World:
             self.record(wire.Lost, node=node, attempt=self.attempt(node), reason=reason, worker="w1", silent_ms=3200)
         )
 
+    def signal(self, name: str, payload: Any = None, command: str = "") -> Outcome:
+        """A signal; each has an id of its own unless it is given."""
+        data = json.dumps(payload).encode()
+        return self.send(self.record(wire.Signalled, id=command or f"signal {len(self.log)}", name=name, payload=data))
+
+    def answer(self, node: str, value: Any, *, attempt: int = 0, by: str = "", command: str = "") -> Outcome:
+        """An answer to an approval, by default to the attempt that asks."""
+        data = json.dumps(value).encode()
+        command = command or f"answer {len(self.log)}"
+        return self.send(self.record(wire.Answered, id=command, node=node, attempt=attempt, answer=data, by=by))
+
+    def timer(self, kind: str, node: str, attempt: int | None = None) -> Outcome:
+        """Time passes until the timer of a node's attempt is due, where one is set, and it fires."""
+        attempt = self.attempt(node) if attempt is None else attempt
+        due = self.timers().get(f"{kind}|{ids.token(EXECUTION_ID, node, attempt)}", 0)
+        self.now = max(self.now, due - 10)
+        return self.send(self.record(wire.Timer, timer=kind, node=node, attempt=attempt))
+
     # -- looking
 
     @property
@@ -163,7 +196,9 @@ class World:
         return self.x
 
     def cell(self, node: str) -> Any:
-        return self.execution.cells[self.plan.index_of[node]]
+        index = self.execution.index_of(node)
+        assert index is not None, node
+        return self.execution.cells[index]
 
     def status(self, node: str) -> str:
         return str(self.cell(node).status)
@@ -173,7 +208,9 @@ class World:
 
     @property
     def statuses(self) -> dict[str, str]:
-        return {node.id: str(cell.status) for node, cell in zip(self.plan.nodes, self.execution.cells, strict=True)}
+        x = self.execution
+        scopes = [scope for scope in x.scopes.values() if scope.state is not ScopeState.DORMANT]
+        return {s.path(i): str(x.cells[i].status) for s in scopes for i in range(s.base, s.end)}
 
     @property
     def ended(self) -> str:
@@ -207,20 +244,34 @@ class World:
         x.waiting.sort()
         assert self.store.load(EXECUTION_ID, self.plan) == x
         counts: dict[NodeStatus, int] = defaultdict(int)
-        for cell in x.cells:
-            counts[cell.status] += 1
+        for status in self.statuses.values():
+            counts[NodeStatus(status)] += 1
         assert {s: n for s, n in x.counts.items() if n} == counts
-        assert x.left == sum(not cell.status.is_terminal for cell in x.cells)
+        for scope in x.scopes.values():
+            cells = x.cells[scope.base : scope.end]
+            assert scope.left == sum(not cell.status.is_terminal for cell in cells) or not scope.is_open
         stored = json.loads(self.store.get(KEYS.execution(EXECUTION_ID))["counts"])
         assert stored == {str(s): n for s, n in counts.items()}
         self._verify_flight(x)
+        self._verify_maps(x)
         self._verify_index(x)
-        assert set(self.timers()) == self._expected_timers(x)
+        known = ("deadline", "decide", "retry", "withdraw", "wait", "approval")
+        assert {timer for timer in self.timers() if timer.startswith(known)} == self._expected_timers(x)
         if x.status.is_terminal:
-            assert x.left == 0
+            assert not [n for status, n in x.counts.items() if n and not status.is_terminal]
+            elsewhere = ("release", "child", "close")
+            assert not [timer for timer in self.timers() if not timer.startswith(elsewhere)]
             assert not list(x.live_tokens())
         if x.status is ExecutionStatus.RUNNING:
-            assert counts[NodeStatus.QUEUED] + counts[NodeStatus.RETRYING], "nothing could ever move it on"
+            moving = counts[NodeStatus.QUEUED] or self.timers() or self._listens(x) or (x.hold and x.hold.is_waiting)
+            assert moving, "nothing could ever move it on"
+
+    def _listens(self, x: Execution) -> bool:
+        """Whether a node waits for someone outside."""
+        waits = ("wait", "approval", "workflow")
+        return any(
+            cell.status is NodeStatus.WAITING and x.node(index).kind in waits for index, cell in enumerate(x.cells)
+        )
 
     def _verify_flight(self, x: Execution) -> None:
         tokens = set(x.live_tokens())
@@ -231,6 +282,14 @@ class World:
         assert most is None or len(tokens) <= most
         assert len(set(self.dispatched)) == len(self.dispatched), "a token was used twice"
 
+    def _verify_maps(self, x: Execution) -> None:
+        """No map has more items under way than it may."""
+        for index, progress in x.progress.items():
+            most = x.node(index).spec.max_parallel
+            assert most is None or progress.open <= most
+            bodies = x.inside.get(index, {}).values()
+            assert progress.open == sum(one.is_open and not one.held for one in bodies)
+
     def _verify_index(self, x: Execution) -> None:
         for words in ("all", f"s:{x.status}", "n:test", "l:team=a"):
             assert self.store.get(KEYS.index(words)) == {x.id: x.created_at}
@@ -240,13 +299,19 @@ class World:
 
     def _expected_timers(self, x: Execution) -> set[str]:
         expected = set()
-        if x.status is ExecutionStatus.RUNNING and self.plan.timeout_ms is not None:
+        if x.is_live and not x.ending and self.plan.timeout_ms is not None:
             expected.add(f"deadline|{x.id}//0")
         for index, cell in enumerate(x.cells):
             if cell.status is NodeStatus.RETRYING:
                 expected.add(f"{'decide' if x.is_undecided(index) else 'retry'}|{x.token(index)}")
             if cell.status is NodeStatus.QUEUED and not x.is_wanted(index):
                 expected.add(f"withdraw|{x.token(index)}")
+            if index in x.waits and x.waits[index].next_due() is not None:
+                expected.add(f"wait|{x.token(index)}")
+                assert self.timers()[f"wait|{x.token(index)}"] == x.waits[index].next_due()
+            if cell.status is NodeStatus.WAITING and x.node(index).kind == "approval" and not x.is_held(index):
+                spec: Any = x.node(index).spec
+                expected |= {f"approval|{x.token(index)}"} if spec.timeout_ms is not None else set()
         return expected
 
 

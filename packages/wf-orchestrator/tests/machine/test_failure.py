@@ -231,7 +231,7 @@ def test_an_internal_error_ends_the_execution(world, monkeypatch):
     assert (str(x.status), x.error.type, x.error.message) == ("FAILED", "InternalError", "ZeroDivisionError: oh")
     ended = {effect.token.split("/")[1] for effect in outcome.effects if isinstance(effect, Ended)}
     assert ended == {"bad", "other"}
-    assert x.left == 0
+    assert x.root.left == 0
 
 
 def test_a_missing_document_is_an_internal_error(world):

@@ -11,8 +11,8 @@ import wf_orchestrator.machine
 import wf_orchestrator.policies
 
 ALLOWED = {
-    "__future__", "collections", "dataclasses", "datetime", "enum", "hashlib", "heapq", "itertools", "math", "msgspec",
-    "pathlib", "sys", "traceback", "types", "typing",
+    "__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "hashlib", "heapq", "itertools", "math",
+    "msgspec", "pathlib", "sys", "traceback", "types", "typing",
     "wf_core", "wf_core.durations", "wf_core.errors", "wf_core.expressions", "wf_core.graph", "wf_core.ids",
     "wf_core.payload", "wf_core.plan", "wf_core.policies", "wf_core.states", "wf_core.wire",
     "wf_core.store.codec", "wf_core.store.keys", "wf_core.store.ops",

@@ -9,7 +9,8 @@ from wf_core.store import ops as operations
 from wf_core.store.codec import unpack_nodes
 from wf_orchestrator.machine.decide import decide
 from wf_orchestrator.machine.effects import Dispatch
-from wf_orchestrator.machine.snapshot import load, outbox_score, to_ops
+from wf_orchestrator.machine.restore import fill, skeleton
+from wf_orchestrator.machine.snapshot import outbox_score, to_ops
 
 NODES = {"a": {"task": "t"}, "b": {"task": "t", "depends_on": ["a"], "queue": "slow"}}
 
@@ -92,7 +93,7 @@ def test_an_execution_that_ended_loads_without_its_document(world):
     """An ended execution is loaded from its fields alone, and accepts commands without changing."""
     w = world({"nodes": NODES}).start()
     w.done("a", "b", output=1)
-    x = load(w.execution.id, None, w.store.get(w.keys.execution(w.execution.id)), b"", {})
+    x = fill(skeleton(w.execution.id, None, w.store.get(w.keys.execution(w.execution.id)), b"", {}), {})
     assert (x.status, x.output, x.commands) == (w.execution.status, b"1", w.execution.commands)
     outcome = decide(w.partition, x, w.record(wire.Cancelled, id="k"), 9)
     assert (outcome.crash, outcome.changed_fields, len(outcome.effects)) == ("", {}, 1)
@@ -102,7 +103,7 @@ def test_an_execution_that_ended_loads_without_its_document(world):
 def test_a_live_execution_whose_document_is_gone_fails(world):
     """A live execution that is loaded without its document is FAILED by the next event about it."""
     w = world({"nodes": NODES}).start()
-    x = load(w.execution.id, None, w.store.get(w.keys.execution(w.execution.id)), b"", {})
+    x = fill(skeleton(w.execution.id, None, w.store.get(w.keys.execution(w.execution.id)), b"", {}), {})
     outcome = decide(w.partition, x, w.record(wire.Lost, node="a", attempt=1, reason="dead"), 9)
     assert w.plan.hash in outcome.crash
     assert x.error is not None
@@ -120,4 +121,4 @@ def test_fields_of_a_newer_version_are_ignored(world):
 def test_a_missing_field_is_an_error(world):
     """An execution without one of its fields is no execution."""
     with pytest.raises((KeyError, TypeError)):
-        load("x", None, {"status": b"RUNNING"}, b"", {})
+        skeleton("x", None, {"status": b"RUNNING"}, b"", {})

@@ -25,9 +25,16 @@ NODE_ROWS = {
     (N.PENDING, E.BLOCK): N.UPSTREAM_FAILED,
     (N.PENDING, E.GIVE_UP): N.FAILED,
     (N.PENDING, E.CANCEL): N.CANCELLED,
+    (N.PENDING, E.OPEN): N.WAITING,
+    (N.WAITING, E.OPEN): N.WAITING,
+    (N.WAITING, E.COMPLETE): N.COMPLETED,
+    (N.WAITING, E.ASK): N.RETRYING,
+    (N.WAITING, E.SKIP): N.SKIPPED,
+    (N.RETRYING, E.OPEN): N.WAITING,
     (N.WAITING, E.DISPATCH): N.QUEUED,
     (N.WAITING, E.GIVE_UP): N.FAILED,
     (N.WAITING, E.CANCEL): N.CANCELLED,
+    (N.QUEUED, E.HOLD): N.WAITING,
     (N.QUEUED, E.DISPATCH): N.QUEUED,
     (N.QUEUED, E.COMPLETE): N.COMPLETED,
     (N.QUEUED, E.ASK): N.RETRYING,
@@ -47,6 +54,15 @@ EXECUTION_ROWS = {
     (S.RUNNING, X.FAIL): S.FAILED,
     (S.RUNNING, X.CANCEL): S.CANCELLED,
     (S.RUNNING, X.CRASH): S.FAILED,
+    (S.RUNNING, X.PAUSE): S.PAUSED,
+    (S.PAUSED, X.RESUME): S.RUNNING,
+    (S.PAUSED, X.COMPLETE): S.COMPLETED,
+    (S.PAUSED, X.FAIL): S.FAILED,
+    (S.PAUSED, X.CANCEL): S.CANCELLED,
+    (S.PAUSED, X.CRASH): S.FAILED,
+    (S.COMPLETED, X.RETRY): S.RUNNING,
+    (S.FAILED, X.RETRY): S.RUNNING,
+    (S.CANCELLED, X.RETRY): S.RUNNING,
 }
 
 
@@ -75,11 +91,11 @@ def test_execution_table(status, event):
 
 
 def test_tables_are_whole():
-    """Each status has a row, and a status that has ended has an empty one."""
+    """Each status has a row; one that has ended has an empty one, save that a `retry` starts an execution again."""
     assert set(NODE) == set(NodeStatus)
     assert set(EXECUTION) == set(ExecutionStatus)
     assert all(not NODE[status] for status in NodeStatus if status.is_terminal)
-    assert all(not EXECUTION[status] for status in ExecutionStatus if status.is_terminal)
+    assert all(set(EXECUTION[status]) == {X.RETRY} for status in ExecutionStatus if status.is_terminal)
 
 
 REACH = {

@@ -11,7 +11,7 @@ from wf_core.states import AttemptStatus
 from wf_core.tasks import Executor
 from wf_core.wire import Failure, TaskMessage
 from wf_worker.children import Child
-from wf_worker.failure import refusal, timed_out
+from wf_worker.failure import refusal, silent, timed_out
 from wf_worker.frames import Done
 from wf_worker.loading import LOAD_SECONDS
 
@@ -28,11 +28,21 @@ class Attempt:
     timeout_ms: int | None
     started_at: int
     child: Child | None = None
-    ending: Literal["", "timeout", "cancel", "drain", "loading"] = ""
+    ending: Literal["", "timeout", "silent", "cancel", "drain", "loading"] = ""
     """Why it is being ended, if it is."""
     reported: bool = False
     """Its end was reported although its code still runs (a thread cannot be ended)."""
     timer: asyncio.TimerHandle | None = None
+    silence: asyncio.TimerHandle | None = None
+    """Of an attempt whose message names a `heartbeat_ms`: looks whether it was silent for that long."""
+    heard_at: float = 0.0
+    """When it began, or last called `ctx.heartbeat`, on the loop's clock."""
+    silent_seconds: float = 0.0
+    """How long it was silent when it was ended for that."""
+    progress: bytes | None = None
+    """The newest that it gave to `ctx.heartbeat`, in JSON bytes."""
+    tail: str = ""
+    """The end of what it logged and printed, as far as its child told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,9 @@ class AttemptRunner(Protocol):
     def running(self) -> list[str]:
         """Tokens whose end was not reported yet."""
 
+    def progress(self) -> dict[str, bytes]:
+        """The newest progress in JSON bytes, by token, of what runs and gave any."""
+
     def run(self, token: str, message: TaskMessage) -> None:
         """Begins an attempt; the caller saw a free slot."""
 
@@ -89,6 +102,9 @@ def ended_early(attempt: Attempt, detail: str = "") -> Ended:
     match attempt.ending:
         case "timeout":
             return Ended(AttemptStatus.TIMED_OUT, error=timed_out(attempt.timeout_ms or 0))
+        case "silent":
+            error = silent(attempt.silent_seconds, attempt.message.heartbeat_ms or 0)
+            return Ended(AttemptStatus.TIMED_OUT, error=error)
         case "loading":
             text = f"task {attempt.message.task} could not be imported within {LOAD_SECONDS:g} s"
             return Ended(AttemptStatus.FAILED, error=refusal("PluginError", text))

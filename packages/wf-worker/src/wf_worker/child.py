@@ -39,6 +39,7 @@ from wf_worker.frames import (
 )
 from wf_worker.invoke import Context, Runner
 from wf_worker.loading import TaskLoader
+from wf_worker.teller import Teller, capture
 
 _CHUNK = 256 * 1024
 
@@ -70,8 +71,9 @@ class Link:
 class RunnerChild:
     """Runs async tasks on a loop in the main thread, and plain ones in a thread each."""
 
-    def __init__(self, link: Link, slots: int, runner: Runner) -> None:
+    def __init__(self, link: Link, slots: int, runner: Runner, teller: Teller) -> None:
         self._link = link
+        self._teller = teller
         self._runner = runner
         self._loop = asyncio.new_event_loop()
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="task")
@@ -81,7 +83,7 @@ class RunnerChild:
     def receive(self, frame: ToChild) -> None:
         """Takes a frame in the reader's thread; a blocked loop holds up neither threads nor their cancels."""
         if isinstance(frame, Run):
-            context = self._contexts[frame.id] = Context(frame)
+            context = self._contexts[frame.id] = _begin(frame, self._teller)
             if self._is_async(frame.task):
                 self._loop.call_soon_threadsafe(self._start, frame, context)
             else:
@@ -110,21 +112,23 @@ class RunnerChild:
     async def _run_async(self, run: Run, context: Context) -> None:
         done = await self._runner.run_async(run, context)
         self._tasks.pop(run.id, None)
-        self._finish(done)
+        self._finish(run, done)
 
     def _run_sync(self, run: Run, context: Context) -> None:
-        self._finish(self._runner.run_sync(run, context))
+        self._finish(run, self._runner.run_sync(run, context))
 
-    def _finish(self, done: Done) -> None:
+    def _finish(self, run: Run, done: Done) -> None:
         self._contexts.pop(done.id, None)
+        self._teller.end(run, tell=done.error is not None)
         self._link.send(done)
 
 
 class ProcessChild:
     """Runs one attempt at a time in the main thread, where signals arrive."""
 
-    def __init__(self, link: Link, runner: Runner) -> None:
+    def __init__(self, link: Link, runner: Runner, teller: Teller) -> None:
         self._link = link
+        self._teller = teller
         self._runner = runner
         self._runs: queue.SimpleQueue[tuple[Run, Context]] = queue.SimpleQueue()
         self._context: Context | None = None
@@ -132,7 +136,7 @@ class ProcessChild:
     def receive(self, frame: ToChild) -> None:
         """Takes a frame in the reader's thread."""
         if isinstance(frame, Run):
-            self._context = Context(frame)
+            self._context = _begin(frame, self._teller)
             self._runs.put((frame, self._context))
         elif isinstance(frame, Cancel) and self._context is not None:
             self._context.cancel()
@@ -142,7 +146,14 @@ class ProcessChild:
         while True:
             run, context = self._runs.get()
             begin = functools.partial(self._link.send, Started(id=run.id))
-            self._link.send(self._runner.run_sync(run, context, begin))
+            done = self._runner.run_sync(run, context, begin)
+            self._teller.end(run, tell=done.error is not None)
+            self._link.send(done)
+
+
+def _begin(run: Run, teller: Teller) -> Context:
+    teller.begin(run)
+    return Context(run, functools.partial(teller.alive, run.id))
 
 
 def main(arguments: list[str]) -> None:
@@ -158,10 +169,12 @@ def main(arguments: list[str]) -> None:
     settings: dict[str, Any] = {"log_level": first.log_level, "log_format": first.log_format}
     wf_logging.configure(Settings.model_construct(**settings), "worker")
     structlog.contextvars.bind_contextvars(worker=first.worker)
+    teller = Teller(link.send, alone=kind == "process")
+    capture(teller)
     loader = TaskLoader(first.paths, first.skip, lambda name: link.send(Loading(task=name)))
     runner = Runner(loader, first.allow, first.max_payload_bytes)
     child: RunnerChild | ProcessChild
-    child = RunnerChild(link, first.slots, runner) if kind == "runner" else ProcessChild(link, runner)
+    child = RunnerChild(link, first.slots, runner, teller) if kind == "runner" else ProcessChild(link, runner, teller)
     reader = threading.Thread(target=_read, args=(frames, child.receive), name="frames", daemon=True)
     reader.start()
     if kind == "runner":

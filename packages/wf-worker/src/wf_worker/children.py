@@ -41,6 +41,8 @@ class Child(asyncio.Protocol):
         self.gone = False
         self.retired = False
         """Takes no new attempts; ends with the last one that it runs."""
+        self.killed_for = ""
+        """Why its supervisor killed it while it may have run attempts; for people."""
         self.pid = 0
         self.on_gone: Callable[[Child], None] = lambda _child: None
         self._on_frame = on_frame
@@ -80,8 +82,9 @@ class Child(asyncio.Protocol):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
-    def kill(self) -> None:
-        """Ends the child at once; `on_gone` follows."""
+    def kill(self, why: str = "") -> None:
+        """Ends the child at once; `on_gone` follows. `why` is told with what is lost in it."""
+        self.killed_for = self.killed_for or why
         self.signal(signal.SIGKILL)
         if self._transport is not None:
             self._transport.abort()
@@ -94,13 +97,17 @@ class Child(asyncio.Protocol):
     def epitaph(self) -> str:
         """How its process ended, for people; "" while that is not known."""
         code = self._process.returncode if self._process is not None else None
+        if self.killed_for:
+            return f"its process was ended by the worker: {self.killed_for}"
         if code is None:
             return ""
         if code >= 0:
             return f"its process ended with exit code {code}"
+        name = ""
         with contextlib.suppress(ValueError):
-            return f"its process was ended by signal {-code} ({signal.Signals(-code).name})"
-        return f"its process was ended by signal {-code}"
+            name = f" ({signal.Signals(-code).name})"
+        hint = ", as the kernel does when memory runs out" if code == -signal.SIGKILL else ""
+        return f"its process was ended by signal {-code}{name}{hint}"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport. Called by the loop."""

@@ -19,9 +19,10 @@ from wf_core.wire import Failure, TaskMessage
 from wf_worker.attempts import Attempt, Ended, ended_early, outcome_of
 from wf_worker.children import Child, Kind, Lifeline
 from wf_worker.failure import refusal
-from wf_worker.frames import Cancel, Configure, Done, FromChild, Run, Started
+from wf_worker.frames import Cancel, Configure, Done, FromChild, News, Run, Started
 from wf_worker.loading import LOAD_SECONDS
 from wf_worker.runners import Runners
+from wf_worker.tails import extended
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +79,10 @@ class Executors:
     def running(self) -> list[str]:
         """Tokens whose end was not reported yet."""
         return list(self._tokens)
+
+    def progress(self) -> dict[str, bytes]:
+        """The newest progress in JSON bytes, by token, of what runs and gave any."""
+        return {name: attempt.progress for name, attempt in self._tokens.items() if attempt.progress is not None}
 
     async def start(self) -> None:
         """Loads the tasks. Raises SetupError when no child comes up."""
@@ -192,6 +197,8 @@ class Executors:
             self._started(frame)
         elif isinstance(frame, Done):
             self._done(child, frame)
+        elif isinstance(frame, News):
+            self._hear(frame)
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -270,6 +277,30 @@ class Executors:
         self._after(attempt, None, lambda: None)
         if attempt.timeout_ms is not None:
             self._after(attempt, attempt.timeout_ms / 1000, lambda: self._stop(attempt, "timeout"))
+        if attempt.message.heartbeat_ms is not None:
+            attempt.heard_at = asyncio.get_running_loop().time()
+            self._listen(attempt, attempt.message.heartbeat_ms / 1000)
+
+    def _listen(self, attempt: Attempt, longest: float) -> None:
+        """Ends the attempt if it was silent for `longest` seconds; otherwise looks again when it may have been."""
+        loop = asyncio.get_running_loop()
+        silent = loop.time() - attempt.heard_at
+        if silent < longest:
+            attempt.silence = loop.call_later(longest - silent, self._listen, attempt, longest)
+        else:
+            attempt.silent_seconds = silent
+            self._stop(attempt, "silent")
+
+    def _hear(self, news: News) -> None:
+        """An attempt called `ctx.heartbeat`, logged or printed."""
+        attempt = self._attempts.get(news.id)
+        if attempt is None or attempt.reported:
+            return
+        attempt.tail = extended(attempt.tail, news.said)
+        if news.alive:
+            attempt.heard_at = asyncio.get_running_loop().time()
+        if news.progress is not None:
+            attempt.progress = news.progress
 
     def _after(self, attempt: Attempt, seconds: float | None, action: Callable[[], None]) -> None:
         """Sets the attempt's one timer anew; None only clears it."""
@@ -279,9 +310,10 @@ class Executors:
 
     # --- ending
 
-    def _stop(self, attempt: Attempt, why: Literal["timeout", "cancel", "loading"]) -> None:
+    def _stop(self, attempt: Attempt, why: Literal["timeout", "silent", "cancel", "loading"]) -> None:
         """Asks the attempt's code to end; what does not react within the grace time loses its child."""
         attempt.ending = why
+        _hush(attempt)
         child = attempt.child
         if child is None:
             self._conclude(attempt)
@@ -297,7 +329,7 @@ class Executors:
 
     def _give_up(self, attempt: Attempt, child: Child) -> None:
         log.warning("an attempt does not end; its child is replaced", token=attempt.token, child=child.pid)
-        child.kill()
+        child.kill(f"another attempt in it, {attempt.token}, did not end when it was told to ({attempt.ending})")
 
     def _done(self, child: Child, done: Done) -> None:
         attempt = self._attempts.get(done.id)
@@ -327,6 +359,7 @@ class Executors:
 
     def _free(self, attempt: Attempt) -> None:
         self._after(attempt, None, lambda: None)
+        _hush(attempt)
         if self._attempts.pop(attempt.id, None) is not None:
             self.on_free()
 
@@ -353,6 +386,13 @@ class Executors:
             return refusal("TaskNotAllowedError", text)
         hint = did_you_mean(name, self.catalogue.tasks)
         return refusal("UnknownTaskError", f"this worker has no task {name!r}{hint}")
+
+
+def _hush(attempt: Attempt) -> None:
+    """Nobody listens for its silence any more."""
+    if attempt.silence is not None:
+        attempt.silence.cancel()
+        attempt.silence = None
 
 
 def _with_skip(configure: Configure, skip: dict[str, str]) -> Configure:

@@ -6,31 +6,37 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from wf_core.tasks import Fatal, RetryAfter
-from wf_core.wire import Failure
+from wf_core.durations import LONGEST_MS
+from wf_core.tasks import Fatal, HeartbeatTimeoutError, RetryAfter
+from wf_core.wire import Cause, Failure
 
 TRACEBACK_LIMIT = 16 * 1024
 MESSAGE_LIMIT = 8 * 1024
-"""Characters that are kept."""
+CAUSE_LIMIT = 1024
+"""Characters that are kept of a traceback, of a message, and of the message of each error behind it."""
+MOST_CAUSES = 10
+_NAME_LIMIT = 200
+_MOST_CLASSES = 64
 
 _OURS = str(Path(__file__).parent)
 
 
 def failure_of(error: BaseException, *, fatal: bool = False) -> Failure:
-    """What is kept of `error`: type, message, classes, traceback without our own frames."""
+    """What is kept of `error`: type, message, classes, traceback without our own frames, the errors behind it."""
     return Failure(
-        type=type(error).__name__,
-        message=_clean(_message(error))[:MESSAGE_LIMIT],
+        type=_name(type(error).__name__),
+        message=clean(_message(error))[:MESSAGE_LIMIT],
         traceback=_traceback(error),
         classes=class_names(type(error)),
         retry_after_ms=_retry_after_ms(error),
         fatal=fatal or isinstance(error, Fatal),
+        causes=_causes(error),
     )
 
 
 def refusal(kind: str, message: str, *, fatal: bool = False) -> Failure:
     """A failure that no task raised: the worker itself refuses, or ended the attempt."""
-    return Failure(type=kind, message=_clean(message)[:MESSAGE_LIMIT], classes=(kind,), fatal=fatal)
+    return Failure(type=kind, message=clean(message)[:MESSAGE_LIMIT], classes=(kind,), fatal=fatal)
 
 
 def timed_out(timeout_ms: int, detail: str = "") -> Failure:
@@ -39,22 +45,53 @@ def timed_out(timeout_ms: int, detail: str = "") -> Failure:
     return Failure(type="TimeoutError", message=message, classes=class_names(TimeoutError))
 
 
+def silent(silent_seconds: float, heartbeat_ms: int) -> Failure:
+    """The failure of an attempt that did not call `ctx.heartbeat` for longer than the node's `heartbeat`."""
+    message = (
+        f"the attempt was silent for {silent_seconds:.3g} s, longer than its heartbeat of {heartbeat_ms / 1000:g} s; "
+        "the task must call ctx.heartbeat() more often, or the node needs a longer heartbeat"
+    )
+    return Failure(type="HeartbeatTimeoutError", message=message, classes=class_names(HeartbeatTimeoutError))
+
+
 def class_names(cls: type[BaseException]) -> tuple[str, ...]:
     """Short and full names of `cls` and its bases, nearest first, as `retry_on` and `fail_on` match them."""
     names: dict[str, None] = {}
-    for base in cls.__mro__:
+    for base in cls.__mro__[:_MOST_CLASSES]:
         if base is not object:
-            names[base.__name__] = None
-            names[f"{base.__module__}.{base.__qualname__}"] = None
+            names[_name(base.__name__)] = None
+            names[_name(f"{base.__module__}.{base.__qualname__}")] = None
     return tuple(names)
+
+
+def _name(name: str) -> str:
+    return clean(name)[:_NAME_LIMIT]
+
+
+def _causes(error: BaseException) -> tuple[Cause, ...]:
+    """The errors that led to `error`, nearest first, as Python chains them; `raise … from None` ends the chain."""
+    found: list[Cause] = []
+    seen = {id(error)}
+    following = _cause(error)
+    while following is not None and id(following) not in seen and len(found) < MOST_CAUSES:
+        seen.add(id(following))
+        found.append(Cause(type=_name(type(following).__name__), message=clean(_message(following))[:CAUSE_LIMIT]))
+        following = _cause(following)
+    return tuple(found)
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    if error.__cause__ is not None:
+        return error.__cause__
+    return None if error.__suppress_context__ else error.__context__
 
 
 def _retry_after_ms(error: BaseException) -> int | None:
     if not isinstance(error, RetryAfter):
         return None
     try:
-        return max(0, round(error.seconds * 1000))
-    except (OverflowError, TypeError, ValueError):  # not a number: as if nothing was asked
+        return min(max(0, round(error.seconds * 1000)), LONGEST_MS)
+    except Exception:  # noqa: BLE001 - a subclass may leave `seconds` out, or make it anything: as if nothing was asked
         return None
 
 
@@ -70,7 +107,7 @@ def _traceback(error: BaseException) -> str:
         lines = traceback.format_exception(type(error), error, _theirs(error.__traceback__))
     except Exception as other:  # noqa: BLE001 - formatting calls the error's own code
         lines = [f"(its traceback cannot be shown: {type(other).__name__})"]
-    text = _clean("".join(lines))
+    text = clean("".join(lines))
     return text if len(text) <= TRACEBACK_LIMIT else f"… {text[2 - TRACEBACK_LIMIT :]}"
 
 
@@ -82,5 +119,6 @@ def _theirs(trace: TracebackType | None) -> TracebackType | None:
     return found
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """`text` without lone surrogates, which do not travel."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -64,6 +64,16 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
     id: int
 
 
+class News(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="news"):
+    """What an attempt did since its last news: it called `ctx.heartbeat` (`alive`), it logged or printed `said`."""
+
+    id: int
+    alive: bool = False
+    progress: bytes | None = None
+    """The newest one, in JSON bytes; None when none was given."""
+    said: str = ""
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     """The attempt's code ended: `output` in JSON bytes, or `error`. `cancelled`: it ended because it was cancelled."""
 
@@ -74,7 +84,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
 
 
 ToChild = Configure | Run | Cancel
-FromChild = Loading | Loaded | Started | Done
+FromChild = Loading | Loaded | Started | News | Done
 
 _encoder = msgspec.msgpack.Encoder()
 _to_child: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(ToChild)

@@ -74,6 +74,8 @@ class Heartbeat:
         """Run id of the Redis that this worker has beaten on."""
         self._quiet: tuple[float, float] | None = None
         """After an outage: until when at least, and at most, nothing is claimed."""
+        self._told: dict[str, bytes] = {}
+        """Progress by token as Redis knows it: only what changed is told again."""
         self._failing = False
         self._doubts = self._settled = 0
         """Reasons to doubt that Redis is the one from which was read, and those that a heartbeat has settled since."""
@@ -146,6 +148,7 @@ class Heartbeat:
         server, now = self._registration.server, asyncio.get_running_loop().time()
         least = self._settings.heartbeat_seconds if self.server else 0.0
         self._quiet = now + least, now + self._settings.death_seconds
+        self._told.clear()
         self._settled = -1
         if self.server:
             log.warning("Redis restarted; nothing is claimed until all workers have beaten", was=self.server)
@@ -162,11 +165,13 @@ class Heartbeat:
     async def _beat_all(self) -> list[Exception]:
         """Beats in every partition in which something is held; the errors of those that did not answer."""
         held, sent = self._held(), self._reports.sent()
+        progress = self._executors.progress()
         until = asyncio.get_running_loop().time() + self._longest
         partitions = sorted(held.keys() | sent.keys(), key=lambda p: (p in self._silent, p))
-        beats = (self._beat(p, held.get(p, []), sent.get(p, []), until) for p in partitions)
+        beats = (self._beat(p, held.get(p, []), sent.get(p, []), self._news(progress, p), until) for p in partitions)
         replies = await asyncio.gather(*beats, return_exceptions=True)
         self._silent = {p for p, reply in zip(partitions, replies, strict=True) if isinstance(reply, Exception)}
+        self._told = {} if self._silent else progress
         self._reports.again(token for tokens in replies if isinstance(tokens, list) for token in tokens)
         return [reply for reply in replies if isinstance(reply, Exception)]
 
@@ -177,11 +182,23 @@ class Heartbeat:
             held.setdefault(partition_of(token.partition("/")[0]), []).append(token)
         return held
 
-    async def _beat(self, partition: int, held: list[str], sent: list[tuple[str, int, str]], until: float) -> list[str]:
+    def _news(self, progress: dict[str, bytes], partition: int) -> list[tuple[str, bytes]]:
+        """What Redis does not know yet of the progress in a partition, by token."""
+        changed = [(name, said) for name, said in progress.items() if self._told.get(name) is not said]
+        return [(name, said) for name, said in changed if partition_of(name.partition("/")[0]) == partition]
+
+    async def _beat(
+        self,
+        partition: int,
+        held: list[str],
+        sent: list[tuple[str, int, str]],
+        progress: list[tuple[str, bytes]],
+        until: float,
+    ) -> list[str]:
         """Beats in one partition, before `until`; returns tokens whose result the fold went past."""
         async with asyncio.timeout_at(until), self._limit:
             keys = PartitionKeys.of(self._settings.namespace, partition)
-            reply = await self._scripts.beat(keys, self._registration.worker_id, held, sent)
+            reply = await self._scripts.beat(keys, self._registration.worker_id, held, sent, progress)
         for token in reply.cancel:
             self.cancelled(token)
         self._reports.forget(reply.folded)

@@ -18,15 +18,19 @@ from wf_worker.failure import failure_of, refusal
 from wf_worker.frames import Done, Run
 from wf_worker.loading import TaskLoader, is_allowed, not_allowed
 
+PROGRESS_BYTES = 4 * 1024
+"""Longest progress that `ctx.heartbeat` takes, in bytes of JSON."""
+
 
 class Context:
-    """The `TaskContext` of one attempt."""
+    """The `TaskContext` of one attempt; `alive` hears each heartbeat, with its progress in JSON bytes if it has one."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, alive: Callable[[bytes | None], None]) -> None:
         self.execution_id = run.execution
         self.node = run.node
         self.attempt = run.attempt
         self.log: TaskLogger = structlog.get_logger(run.task).bind(**ids(run))
+        self._alive = alive
         self._cancelled = threading.Event()
 
     @property
@@ -45,8 +49,18 @@ class Context:
         return self._cancelled.is_set()
 
     def heartbeat(self, progress: Any = None) -> None:
-        """Logs how far the task is; that the attempt is alive is said by the worker's own heartbeat."""
-        self.log.debug("progress", progress=progress)
+        """Says that the task is alive and how far it is. Raises PayloadError for what is no JSON, or above 4 KiB."""
+        if progress is None:
+            self._alive(None)
+            return
+        what = "the progress that was given to ctx.heartbeat"
+        data = payload.encode(progress, what=what)
+        if len(data) > PROGRESS_BYTES:
+            raise PayloadError(
+                f"{what} is {len(data):,} bytes of JSON, more than the {PROGRESS_BYTES:,} that it may have; "
+                "say how far the task is, and keep the data in its output"
+            )
+        self._alive(data)
 
     def cancel(self) -> None:
         """Says that the attempt is not wanted any more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def task_files(paths: Sequence[str]) -> list[Path]:
 def split_paths(setting: str) -> tuple[str, ...]:
     """The directories of `APP_WORKER_TASK_PATHS`."""
     return tuple(str(Path(part).resolve()) for part in setting.split(":") if part.strip())
+
+
+def _line(error: BaseException, file: str) -> str:
+    """Where in `file` an error came up; "" when that is not known, and for one whose message says it."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" (line {lines[-1]})" if lines else ""
 
 
 def is_allowed(name: str, allow: Sequence[str]) -> bool:
@@ -124,6 +131,6 @@ class TaskLoader:
         try:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - one broken file must not stop the others
-            self._broken[file.name] = f"{shown} does not import: {type(error).__name__}: {error}"
+            self._broken[file.name] = f"{shown} does not import: {type(error).__name__}: {error}{_line(error, shown)}"
             return
         yield from (value for value in vars(module).values() if isinstance(value, Task))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import re
@@ -20,6 +21,8 @@ from wf_worker.attempts import AttemptRunner
 EXPIRE_SECONDS = 15
 """Without a heartbeat a worker's entry is gone after this long."""
 _FORGET_MS = 60_000
+_MOST_BROKEN = 20
+_REASON_LIMIT = 500
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9.-]")
 
 
@@ -144,6 +147,11 @@ class Registration:
         pipe.zrem(self._keys.workers, self.worker_id)
         await pipe.execute()
 
+    def _broken(self) -> dict[str, str]:
+        """Why some tasks are missing here; the first few, as the entry is sent with each heartbeat."""
+        broken = itertools.islice(self._executors.catalogue.broken.items(), _MOST_BROKEN)
+        return {name: reason[:_REASON_LIMIT] for name, reason in broken}
+
     def _entry(self, catalogue: str) -> bytes:
         return msgspec.json.encode(
             {
@@ -154,6 +162,7 @@ class Registration:
                 "slots": self._executors.slots,
                 "free": 0 if self.leaving else self._executors.free,
                 "catalogue": catalogue,
+                "broken": self._broken(),
                 "redis": self._asserted,
                 "version": metadata.version("wf-worker"),
                 "started_at": self._started_at,

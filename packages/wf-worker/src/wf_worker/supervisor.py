@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import platform
 from collections.abc import Collection, Coroutine, Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 import structlog
@@ -27,6 +29,7 @@ from wf_worker.lanes import Lanes
 from wf_worker.leases import Leases
 from wf_worker.registration import Registration
 from wf_worker.reports import Reports
+from wf_worker.tails import tail_of
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +65,8 @@ class Supervisor:
         self._clock = clock
         self._counters = counters
         self._keys = InstallationKeys(settings.namespace)
+        self._package = f"wf-worker {metadata.version('wf-worker')}"
+        self._host = platform.node()
         lanes = Lanes()
         silent_ms = round(settings.death_seconds * 1000)
         self.registration = Registration(redis, self._keys, clock, worker_id, queues, executors, silent_ms)
@@ -191,6 +196,10 @@ class Supervisor:
                 worker=self.id,
                 detail=ended.detail,
                 started_at=attempt.started_at,
+                package=attempt.package,
+                worker_package=self._package,
+                host=self._host,
+                log_tail=tail_of(attempt.tail),
             )
         return wire.Result(
             execution=message.execution,
@@ -205,6 +214,9 @@ class Supervisor:
             output=ended.output,
             error=ended.error,
             package=attempt.package,
+            worker_package=self._package,
+            host=self._host,
+            log_tail="" if ended.status is AttemptStatus.COMPLETED else tail_of(attempt.tail),
         )
 
 

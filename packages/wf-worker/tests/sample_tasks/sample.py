@@ -1,5 +1,5 @@
 """Tasks that the worker's tests run."""
-# ruff: noqa: ASYNC230, ASYNC240, T201 - they touch tiny files, and one prints
+# ruff: noqa: ASYNC230, ASYNC240, T201 - they touch tiny files, and some print
 
 from __future__ import annotations
 

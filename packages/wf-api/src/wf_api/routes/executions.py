@@ -13,12 +13,13 @@ from wf_api.bounded import BoundedRoute
 from wf_api.context import Context
 from wf_api.heads import read_head
 from wf_api.inputs import document_of
-from wf_api.models import ExecutionModel, NodeItemModel, NodeModel, PageModel, ResultsModel, SummaryModel
+from wf_api.models import ExecutionModel, NodeItemModel, NodeModel, PageModel, ResultsModel, SummaryModel, WhyModel
 from wf_api.openapi import responses
-from wf_api.problems import ProblemError, unknown_execution
+from wf_api.problems import unknown_execution, unknown_node
 from wf_api.queries import Cursor, Limit
 from wf_core.states import ExecutionStatus, NodeStatus
 from wf_core.store import reads
+from wf_core.store.reads.inquiry import Surroundings, read_why
 
 router = APIRouter(tags=["executions"], route_class=BoundedRoute)
 
@@ -56,7 +57,7 @@ async def list_workflows(  # noqa: PLR0913 - one argument per filter; FastAPI pa
 
 @router.get("/workflows/{execution_id}", response_model=ExecutionModel, responses=responses(404, 422, 503))
 async def get_workflow(context: Context, execution_id: str, nodes: bool = True) -> Response:
-    """One execution, with its first 1,000 nodes unless `nodes=false`."""
+    """One execution, with the first 1,000 nodes of its top level unless `nodes=false`."""
     view = await reads.read_execution(context.redis, context.settings.namespace, execution_id, nodes=nodes)
     if view is None:
         raise unknown_execution()
@@ -78,18 +79,22 @@ async def get_results(context: Context, execution_id: str) -> Response:
 async def list_nodes(  # noqa: PLR0913 - one argument per filter; FastAPI passes them by name
     context: Context,
     execution_id: str,
+    under: Annotated[
+        str | None, Query(description="a node or a scope, such as price or price[3]: what is inside, at any depth")
+    ] = None,
     status: Annotated[list[str] | None, Query(description="repeatable")] = None,
     task: str | None = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Nodes in the document's order."""
+    """Nodes of the top level or, with `under`, those inside a container, in the document's order."""
     chosen = queries.statuses(status, NodeStatus)
     try:
         page = await reads.read_nodes(
             context.redis,
             context.settings.namespace,
             execution_id,
+            under=under,
             statuses=chosen,
             task=task,
             cursor=cursor,
@@ -97,6 +102,8 @@ async def list_nodes(  # noqa: PLR0913 - one argument per filter; FastAPI passes
         )
     except ValueError:
         queries.refuse("cursor", "wrong_cursor", _WRONG_CURSOR)
+    except reads.UnknownNodeError as unknown:
+        raise unknown_node(execution_id, unknown) from unknown
     if page is None:
         raise unknown_execution()
     return answer(page)
@@ -107,12 +114,34 @@ async def list_nodes(  # noqa: PLR0913 - one argument per filter; FastAPI passes
 )
 async def get_node(context: Context, execution_id: str, node_path: str) -> Response:
     """One node with its input, output and attempts. Its path stands percent-encoded in the address."""
-    view = await reads.read_node(context.redis, context.settings.namespace, execution_id, node_path)
+    try:
+        view = await reads.read_node(context.redis, context.settings.namespace, execution_id, node_path)
+    except reads.UnknownNodeError as unknown:
+        raise unknown_node(execution_id, unknown) from unknown
     if view is None:
-        await read_head(context.redis, context.settings.namespace, execution_id)
-        detail = f"The execution has no such node; GET /workflows/{execution_id}/nodes lists them."
-        raise ProblemError("unknown-node", detail)
+        raise unknown_execution()
     return answer(view)
+
+
+@router.get("/workflows/{execution_id}/why", response_model=WhyModel, responses=responses(404, 422, 503))
+async def get_why(
+    context: Context,
+    execution_id: str,
+    node: Annotated[str | None, Query(description="path of a node: why that one is where it is")] = None,
+) -> Response:
+    """Why an execution, or a node of it, is where it is: a sentence for each cause, nearest first."""
+    settings = context.settings
+    around = Surroundings(
+        settings.namespace, context.partitions, context.clock.now_ms(), round(settings.death_seconds * 1000)
+    )
+    try:
+        async with context.heavy:
+            found = await read_why(context.redis, around, execution_id, node)
+    except reads.UnknownNodeError as unknown:
+        raise unknown_node(execution_id, unknown) from unknown
+    if found is None:
+        raise unknown_execution()
+    return answer(found)
 
 
 @router.get("/workflows/{execution_id}/definition", response_model=dict, responses=responses(404, 422, 503))

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from wf_api.acceptance import pending
 from wf_api.answers import answer
-from wf_api.body import Body, read_body
-from wf_api.bounded import ANSWER_SECONDS
-from wf_api.context import ApiContext, Context
-from wf_api.creation import create, is_known
-from wf_api.endings import wait_for_end, wait_seconds
+from wf_api.context import Context
+from wf_api.endings import wait_seconds
 from wf_api.idempotency import Idempotency
-from wf_api.intake import take
+from wf_api.intake import open_body, read_document_body, take, unchecked
 from wf_api.models import CreatedModel, ValidationModel
 from wf_api.openapi import OF_BODY, responses, takes_body
 from wf_api.preferences import wants_no_wait
-from wf_api.problems import ProblemError
-from wf_api.views import execution_end
+from wf_api.submitting import Wish, submit, take_registered
+from wf_core.definitions import Reference
 
 router = APIRouter(tags=["submission"])
 
@@ -34,7 +29,12 @@ _SUBMISSION: dict[str, Any] = {
             "required": ["workflow"],
             "additionalProperties": False,
             "properties": {
-                "workflow": {"$ref": "#/components/schemas/Workflow"},
+                "workflow": {
+                    "anyOf": [
+                        {"$ref": "#/components/schemas/Workflow"},
+                        {"type": "string", "description": "name, or name@version, of a registered definition"},
+                    ]
+                },
                 "input": {"description": "checked against the document's `input`"},
                 "labels": {"type": ["object", "null"], "additionalProperties": {"type": "string"}},
                 "trigger": {"type": ["boolean", "null"]},
@@ -62,21 +62,10 @@ async def create_workflow(
 
     `allow_unknown` accepts tasks and policies that nobody knows yet.
     """
-    seconds = wait_seconds(wait)
+    wish = Wish(trigger, allow_unknown, wants_no_wait(request.headers), wait_seconds(wait))
     idempotency = Idempotency.of(request.headers)
-    body = await _body(request, context)
-    again = await is_known(context, idempotency)  # a repetition gets its first answer, whoever knows its tasks now
-    submission = await take(context, body, trigger=trigger, allow_unknown=allow_unknown or again)
-    hurry = wants_no_wait(request.headers)
-    creation = await create(context, submission, idempotency, wait=not hurry)
-    headers = {"Location": f"/workflows/{creation.execution_id}"}
-    if hurry:
-        headers["Preference-Applied"] = "respond-async"
-    if seconds and submission.trigger and await wait_for_end(context, creation.execution_id, seconds):
-        async with asyncio.timeout(ANSWER_SECONDS):
-            return answer(await execution_end(context, creation.execution_id), 201, headers)
-    shown = {"execution_id": creation.execution_id, "status": creation.status, **pending(creation.delivery)}
-    return answer(shown, 201, headers)
+    body = await read_document_body(request, context)
+    return await submit(context, body, await open_body(context, body), wish, idempotency)
 
 
 @router.post(
@@ -88,17 +77,18 @@ async def create_workflow(
 async def validate_workflow(request: Request, context: Context, allow_unknown: bool = False) -> Response:
     """Checks a document, and the input of an envelope, as POST /workflow would; creates nothing."""
     Idempotency.of(request.headers)  # every POST takes the header; here twice is once anyway
-    body = await _body(request, context)
-    submission = await take(context, body, trigger=False, allow_unknown=allow_unknown)
-    warnings = []
-    if not allow_unknown and not await context.catalogue.get():
-        warnings.append("No worker is alive: the names and parameters of tasks were not checked.")
-    shown = {"valid": True, "hash": submission.hash, "nodes": len(submission.document.nodes), "warnings": warnings}
+    body = await read_document_body(request, context)
+    envelope = await open_body(context, body)
+    if isinstance(envelope.workflow, str):
+        wish = Wish(False, allow_unknown, hurry=True, seconds=0)
+        reference = Reference.parse(envelope.workflow)
+        submission = await take_registered(context, reference, envelope, wish, name_at=envelope.prefix)
+    else:
+        submission = await take(context, body, envelope, trigger=False, allow_unknown=allow_unknown)
+    shown = {
+        "valid": True,
+        "hash": submission.hash,
+        "nodes": len(submission.document.nodes),
+        "warnings": await unchecked(context, allow_unknown=allow_unknown),
+    }
     return answer(shown)
-
-
-async def _body(request: Request, context: ApiContext) -> Body:
-    body = await read_body(request, context.settings.max_body_bytes, yaml=True)
-    if body is None:
-        raise ProblemError("unparsable", "The body is empty. Send a workflow document as JSON or YAML.")
-    return body

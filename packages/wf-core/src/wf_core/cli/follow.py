@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wf_core.cli.console import duration
 from wf_core.cli.view import RunView, error_line, new_view
@@ -22,6 +22,10 @@ TICK = 0.2
 _SLOW_TICK = 1.0
 _PAGE = 500
 _MOST_PAGES = 40
+_MOST_CONTAINERS = 5
+_MOST_INSIDE = 20
+_OPEN = "FAILED,RETRYING,RUNNING"
+"""What of a container's inside stands on lines of its own."""
 _LOSSES = {
     "dead": "the process that ran it ended",
     "crash": "the process that ran it ended",
@@ -44,8 +48,7 @@ class Follower:
     def follow(self, timeout: float | None = None) -> tuple[Execution, RunView]:
         """Shows the execution until it has ended. Raises StillRunningError after `timeout` seconds."""
         execution = self._client.get(self._id)
-        graph, tasks = graph_of(self._client.definition(self._id))
-        view = new_view(execution, tasks, graph)
+        view = new_view(execution, *outline(self._client.definition(self._id)))
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.05
         while True:
@@ -70,6 +73,7 @@ class Follower:
         elif not execution.ended:
             # Too many to ask for each time: events tell of every change but the start of an attempt.
             view.update_running(self._client.nodes(self._id, status="RUNNING", limit=_PAGE).items)
+        look_inside(self._client, view, execution)
         view.update(execution)
         return self._seen != before
 
@@ -86,13 +90,52 @@ class Follower:
                 return
 
 
-def graph_of(document: Any) -> tuple[Graph, dict[str, str]]:
-    """The graph of a stored document and the task of each node."""
+def look(client: Client, execution: Execution) -> RunView:
+    """An execution that came with all of its nodes, as it stands now."""
+    view = new_view(execution, *outline(client.definition(execution.execution_id)))
+    view.update_summaries(execution.nodes or {})
+    look_inside(client, view, execution)
+    return view
+
+
+def look_inside(client: Client, view: RunView, execution: Execution) -> None:
+    """Takes over what stands open in the first containers that run."""
+    for node in view.open_containers()[:_MOST_CONTAINERS]:
+        if execution.nodes_omitted and not execution.ended:
+            view.update_nodes([client.node(view.execution_id, node.name)])
+        page = client.nodes(view.execution_id, under=node.name, status=_OPEN, limit=_MOST_INSIDE)
+        view.update_inside(node.name, page.items)
+
+
+class Outline(NamedTuple):
+    """What a document draws: its tasks, the graph, and the kinds of the nodes that are no tasks."""
+
+    tasks: dict[str, str]
+    graph: Graph
+    kinds: dict[str, str]
+
+
+def outline(document: Any) -> Outline:
+    """The outline of a document's top level; what stands in `finally` comes after everything else."""
+    from wf_core.graph import Graph
     from wf_core.plan import compile_plan
     from wf_core.schema.validation import parse_document
 
     plan = compile_plan(parse_document(document))
-    return plan.graph, {node.id: node.task for node in plan.nodes}
+    nodes, graph = plan.root.nodes, plan.root.graph
+    if plan.final is not None:
+        nodes += plan.final.nodes
+        after, last = len(graph.names), max(graph.levels, default=-1) + 1
+        late = plan.final.graph
+        graph = Graph(
+            graph.names + late.names,
+            graph.upstream + tuple(tuple(at + after for at in them) for them in late.upstream),
+            graph.downstream + tuple(tuple(at + after for at in them) for them in late.downstream),
+            graph.levels + tuple(level + last for level in late.levels),
+            graph.heights + late.heights,
+        )
+    kinds = {node.id: node.kind for node in nodes if node.kind != "task"}
+    return Outline({node.id: node.task or node.kind for node in nodes}, graph, kinds)
 
 
 def event_line(event: Event, errors: dict[str, str]) -> str | None:
@@ -136,12 +179,12 @@ def failure_lines(execution: Execution, view: RunView, hint: Callable[[str], str
     lines = [f"{execution.name} {execution.status}{_after(execution)}"]
     if (error := execution.error) is None:
         return lines
-    at = None if error.node is None else view.index.get(error.node)
-    if at is None:
+    if error.node is None:
         return [*lines, f"  {error_line(error)}"]
-    node = view.nodes[at]
-    times = "1 attempt" if node.attempts <= 1 else f"{node.attempts} attempts"
-    return [*lines, f"  {node.name} failed after {times}: {error_line(error)}", f"  {hint(node.name)}"]
+    at = view.index.get(error.node)
+    attempts = error.attempt or 1 if at is None else view.nodes[at].attempts
+    times = "1 attempt" if attempts <= 1 else f"{attempts} attempts"
+    return [*lines, f"  {error.node} failed after {times}: {error_line(error)}", f"  {hint(error.node)}"]
 
 
 def _after(execution: Execution) -> str:

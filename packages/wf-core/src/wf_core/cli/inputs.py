@@ -1,4 +1,4 @@
-"""`--input` and `--label`: values from the command line and from files."""
+"""Values from the command line and from files: `--input`, `--label`, `--payload`, `--answer`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ def read_inputs(arguments: Sequence[str]) -> dict[str, Any] | None:
     merged: dict[str, Any] = {}
     for argument in arguments:
         if argument.startswith("@"):
-            merged.update(_from_file(argument[1:]))
+            merged.update(_object_of(argument[1:]))
         else:
             key, value = _pair(argument, "--input")
             merged[key] = _value(value)
     return merged
+
+
+def read_value(argument: str, option: str) -> Any:
+    """The value of an option that takes JSON, text or `@FILE`."""
+    return _file(argument[1:], option) if argument.startswith("@") else _value(argument)
 
 
 def read_labels(arguments: Sequence[str]) -> dict[str, str]:
@@ -50,13 +55,18 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-def _from_file(name: str) -> dict[str, Any]:
-    from wf_core.schema.loading import load_document_file, load_json
-
-    try:
-        value = load_json(sys.stdin.buffer.read()) if name == "-" else load_document_file(Path(name))
-    except DocumentError as error:
-        raise UsageError(f"--input @{name}: {error.problems[0].detail}") from None
+def _object_of(name: str) -> dict[str, Any]:
+    value = _file(name, "--input")
     if not isinstance(value, dict):
         raise UsageError(f"--input @{name}: the file must hold an object, not {type(value).__name__}")
     return value
+
+
+def _file(name: str, option: str) -> Any:
+    """What a JSON or YAML file holds; `-` is JSON on stdin."""
+    from wf_core.schema.loading import load_document_file, load_json
+
+    try:
+        return load_json(sys.stdin.buffer.read()) if name == "-" else load_document_file(Path(name))
+    except DocumentError as error:
+        raise UsageError(f"{option} @{name}: {error.problems[0].detail}") from None

@@ -20,6 +20,7 @@ SECTIONS = {
         "validate": "Check documents without running them.",
         "graph": "Draw a document's graph.",
         "schema": "Print the JSON Schema of documents.",
+        "test": "Test workflows: cases in YAML, a virtual clock, no server.",
     },
     "Look": {
         "ls": "List executions.",
@@ -28,17 +29,24 @@ SECTIONS = {
         "results": "Print what an execution's nodes returned.",
         "nodes": "List an execution's nodes.",
         "node": "Show one node with all its attempts.",
+        "why": "Say why an execution or a node is where it is.",
         "events": "List what happened to an execution.",
         "tasks": "List the tasks that live workers can run.",
         "workers": "List the live workers.",
     },
     "Act": {
         "cancel": "Cancel an execution.",
+        "pause": "Let what runs finish, and start nothing.",
+        "resume": "Go on with a paused execution.",
+        "retry": "Go on with an execution that failed or was cancelled.",
+        "signal": "Give a signal to an execution.",
+        "approve": "Answer an approval.",
     },
     "Operate": {
         "api": "Serve the REST API.",
         "orchestrator": "Run an orchestrator.",
         "worker": "Run a worker.",
+        "definitions": "List, show, register and remove definitions.",
         "doctor": "Check servers, topics, clocks and versions.",
         "verify": "Fold the log again and compare it with Redis.",
         "rebuild": "Restore Redis from the log, or from a backup of Redis and the log.",
@@ -51,6 +59,7 @@ PACKAGES = {
     "orchestrator": "wf-orchestrator",
     "verify": "wf-orchestrator",
     "rebuild": "wf-orchestrator",
+    "test": "wf-orchestrator",
     "worker": "wf-worker",
 }
 """Commands that other packages of this project ship."""

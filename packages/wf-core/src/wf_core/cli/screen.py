@@ -9,7 +9,7 @@ import time
 from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from wf_core.cli import console
 from wf_core.cli.tree import Line, render
@@ -40,11 +40,15 @@ class Screen(AbstractContextManager["Screen"], Protocol):
 
 def open_screen(*, ascii_only: bool) -> Screen:
     """The screen that fits stderr."""
-    encoding = (getattr(sys.stderr, "encoding", None) or "ascii").lower().replace("-", "")
-    plain_characters = ascii_only or not encoding.startswith("utf")
+    plain_characters = ascii_only or not speaks_unicode(sys.stderr)
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return LiveScreen(ascii_only=plain_characters)
     return PlainScreen()
+
+
+def speaks_unicode(stream: TextIO) -> bool:
+    """Whether all characters can be written to it."""
+    return (getattr(stream, "encoding", None) or "ascii").lower().startswith("utf")
 
 
 class LiveScreen:

@@ -1,7 +1,8 @@
 """The live tree as a pure function of what is known, the time and the size of the terminal.
 
-Nodes of one task on one level of the graph are one group. A group folds into its line; what runs, waits for a retry or
-failed in it stands below it, as far as there is room. Whatever the size of the graph, the tree never exceeds `height`.
+Nodes of one task on one level of the graph are one group, a map, loop or dynamic node is one alone. A group folds into
+its line; what runs, waits for a retry or failed in it stands below it, as far as there is room. Whatever the size of
+the graph, the tree never exceeds `height`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from wf_core.cli.console import COLOURS, duration
 from wf_core.cli.identity import SHORT
-from wf_core.cli.view import NodeView, RunView, error_line
+from wf_core.cli.view import ENDED, NodeView, RunView, error_line, progress_text
 
 BAR = 16
 TITLE = 40
@@ -124,9 +125,10 @@ def render(view: RunView, now: datetime, width: int, height: int, *, ascii_only:
 
 
 def _groups(view: RunView) -> list[_Group]:
-    found: dict[tuple[int, str], _Group] = {}
+    found: dict[tuple[int, str, str], _Group] = {}
     for node in view.nodes:
-        found.setdefault((node.level, node.task), _Group(node.task, node.level)).nodes.append(node)
+        key = (node.level, node.task, node.name if node.holds else "")
+        found.setdefault(key, _Group(node.task, node.level)).nodes.append(node)
     return sorted(found.values(), key=lambda group: group.level)
 
 
@@ -162,9 +164,12 @@ def _after(groups: Sequence[_Group], marks: Marks) -> _Row:
 
 
 def _open_nodes(group: _Group) -> list[NodeView]:
-    if len(group.nodes) == 1:
+    """What stands below a group's line: of a container that runs, some of its inside."""
+    alone = group.nodes[0] if len(group.nodes) == 1 else None
+    if alone is not None and (alone.over or not alone.holds):
         return []
-    return [node for status in _OPEN for node in group.nodes if node.status == status]
+    nodes = alone.inside if alone else group.nodes
+    return [node for status in _OPEN for node in nodes if node.status == status]
 
 
 def _branches(rows: Sequence[_Row], view: RunView, marks: Marks, now: datetime) -> list[Line]:
@@ -182,7 +187,7 @@ def _branches(rows: Sequence[_Row], view: RunView, marks: Marks, now: datetime) 
 
 def _header(view: RunView, marks: Marks, now: datetime) -> Line:
     counts = view.counts()
-    done, total = sum(node.over for node in view.nodes), len(view.nodes)
+    done, total = sum(count for status, count in counts.items() if status in ENDED), sum(counts.values())
     filled = BAR * done // max(total, 1)
     unusual = "".join(f"  {counts[word]} {word.lower()}" for word in _UNUSUAL if counts.get(word))
     text = (
@@ -233,6 +238,11 @@ def _average(group: _Group) -> float | None:
 
 def _about(node: NodeView, view: RunView, now: datetime) -> str:
     """What there is to say of one node."""
+    is_open = node.holds and not node.over and node.progress
+    return progress_text(node.kind, node.progress) if is_open else _state(node, view, now)
+
+
+def _state(node: NodeView, view: RunView, now: datetime) -> str:
     if node.status == "COMPLETED":
         took = duration((node.ended - node.started).total_seconds()) if node.started and node.ended else ""
         return took if node.attempts <= 1 else f"{took}  after {node.attempts} attempts".strip()
@@ -245,7 +255,8 @@ def _about(node: NodeView, view: RunView, now: datetime) -> str:
         return f"waits to try again after attempt {node.attempts}{reason}"
     if node.status == "RUNNING":
         took = duration((now - node.started).total_seconds()) if node.started else "running"
-        return f"{took}  on {node.worker}" if node.worker else took
+        said = progress_text(node.kind, node.progress)
+        return "  ".join(part for part in (took, node.worker and f"on {node.worker}", said) if part)
     if node.status == "PENDING":
         waiting = sum(not view.nodes[at].over for at in node.upstream)
         return f"waits for {waiting} of {len(node.upstream)}" if waiting else ""

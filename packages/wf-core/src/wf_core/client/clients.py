@@ -12,7 +12,8 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from wf_core.client.flows import Call, Delivery, Flow, Lost, Operations, Pause, Reply
+from wf_core.client.definitions import DefinitionOperations as Operations
+from wf_core.client.flows import Call, Delivery, Flow, Lost, Pause, Reply
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -119,6 +120,12 @@ class Client(_Connection):
     submit = _blocking(Operations.submit)
     trigger = _blocking(Operations.trigger)
     cancel = _blocking(Operations.cancel)
+    pause = _blocking(Operations.pause)
+    resume = _blocking(Operations.resume)
+    retry = _blocking(Operations.retry)
+    signal = _blocking(Operations.signal)
+    approve = _blocking(Operations.approve)
+    why = _blocking(Operations.why)
     get = _blocking(Operations.get)
     results = _blocking(Operations.results)
     definition = _blocking(Operations.definition)
@@ -136,6 +143,11 @@ class Client(_Connection):
     dead_letter = _blocking(Operations.dead_letter)
     send_dead_letter = _blocking(Operations.send_dead_letter)
     discard_dead_letter = _blocking(Operations.discard_dead_letter)
+    definitions = _blocking(Operations.definitions)
+    registered = _blocking(Operations.registered)
+    register = _blocking(Operations.register)
+    unregister = _blocking(Operations.unregister)
+    submit_registered = _blocking(Operations.submit_registered)
     ready = _blocking(Operations.ready)
 
 
@@ -192,6 +204,12 @@ class AsyncClient(_Connection):
     submit = _awaiting(Operations.submit)
     trigger = _awaiting(Operations.trigger)
     cancel = _awaiting(Operations.cancel)
+    pause = _awaiting(Operations.pause)
+    resume = _awaiting(Operations.resume)
+    retry = _awaiting(Operations.retry)
+    signal = _awaiting(Operations.signal)
+    approve = _awaiting(Operations.approve)
+    why = _awaiting(Operations.why)
     get = _awaiting(Operations.get)
     results = _awaiting(Operations.results)
     definition = _awaiting(Operations.definition)
@@ -209,4 +227,9 @@ class AsyncClient(_Connection):
     dead_letter = _awaiting(Operations.dead_letter)
     send_dead_letter = _awaiting(Operations.send_dead_letter)
     discard_dead_letter = _awaiting(Operations.discard_dead_letter)
+    definitions = _awaiting(Operations.definitions)
+    registered = _awaiting(Operations.registered)
+    register = _awaiting(Operations.register)
+    unregister = _awaiting(Operations.unregister)
+    submit_registered = _awaiting(Operations.submit_registered)
     ready = _awaiting(Operations.ready)

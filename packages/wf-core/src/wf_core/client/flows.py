@@ -29,6 +29,7 @@ from wf_core.client.models import (
     Summary,
     TaskItem,
     Validation,
+    Why,
     Worker,
 )
 from wf_core.errors import Problem, UnavailableError, WfError
@@ -171,6 +172,11 @@ def _at(execution_id: str, *rest: str) -> str:
     return "/".join(("/workflows", *(quote(part, safe="") for part in (execution_id, *rest))))
 
 
+def _values(document: Any) -> Any:
+    """The JSON values of a document, which a builder has too."""
+    return document.to_dict() if hasattr(document, "to_dict") else document
+
+
 def _query(**named: Any) -> dict[str, str]:
     said = {name: value for name, value in named.items() if value is not None}
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in said.items()}
@@ -201,8 +207,8 @@ class Operations:
         allow_unknown: bool = False,
         idempotency_key: str | None = None,
     ) -> Flow[Submitted]:
-        """Creates an execution of `document` (JSON values); with `trigger` it starts at once."""
-        envelope: dict[str, Any] = {"workflow": document}
+        """Creates an execution of `document` (JSON values, or a builder); with `trigger` it starts at once."""
+        envelope: dict[str, Any] = {"workflow": _values(document)}
         if input is not None:
             envelope["input"] = input
         if labels:
@@ -219,6 +225,37 @@ class Operations:
         """Cancels an execution that has not ended."""
         return self._ask(_post(_at(execution_id, "cancel"), {"reason": reason}), Command)
 
+    def pause(self, execution_id: str, *, reason: str = "") -> Flow[Command]:
+        """What runs of an execution finishes, nothing starts until it is resumed."""
+        return self._ask(_post(_at(execution_id, "pause"), {"reason": reason}), Command)
+
+    def resume(self, execution_id: str) -> Flow[Command]:
+        """A paused execution goes on."""
+        return self._ask(_post(_at(execution_id, "resume"), {}), Command)
+
+    def retry(
+        self,
+        execution_id: str,
+        *,
+        nodes: Sequence[str] = (),
+        input: Any = None,  # noqa: A002 - the document's own word
+    ) -> Flow[Command]:
+        """An execution that has ended goes on from its failed nodes and from `nodes`, with a new `input` if given."""
+        body = {name: value for name, value in (("from", [*nodes] or None), ("input", input)) if value is not None}
+        return self._ask(_post(_at(execution_id, "retry"), body), Command)
+
+    def signal(self, execution_id: str, name: str, *, payload: Any = None) -> Flow[Command]:
+        """Gives a signal to an execution; one that nobody waits for yet is kept."""
+        return self._ask(_post(_at(execution_id, "signals", name), {"payload": payload}), Command)
+
+    def approve(self, execution_id: str, node: str, *, answer: Any = None) -> Flow[Command]:
+        """Answers the approval at the path `node`. Raises ApiError 422 when its schema refuses the answer."""
+        return self._ask(_post(_at(execution_id, "approvals", node), {"answer": answer}), Command)
+
+    def why(self, execution_id: str, node: str | None = None) -> Flow[Why]:
+        """Why an execution, or one of its nodes, is where it is."""
+        return self._ask(Call("GET", _at(execution_id, "why"), _query(node=node)), Why)
+
     def get(self, execution_id: str, *, nodes: bool = True) -> Flow[Execution]:
         """One execution."""
         return self._ask(Call("GET", _at(execution_id), _query(nodes=nodes)), Execution)
@@ -231,27 +268,28 @@ class Operations:
         """The document of an execution."""
         return self._ask(Call("GET", _at(execution_id, "definition")), Any)
 
-    def nodes(
+    def nodes(  # noqa: PLR0913 - one argument per filter, all by name
         self,
         execution_id: str,
         *,
+        under: str | None = None,
         status: str | None = None,
         task: str | None = None,
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Flow[Page[NodeItem]]:
-        """A page of an execution's nodes."""
-        query = _query(status=status, task=task, cursor=cursor, limit=limit)
+        """A page of an execution's nodes: of the top level, or those inside the node or scope `under`."""
+        query = _query(under=under, status=status, task=task, cursor=cursor, limit=limit)
         return self._ask(Call("GET", _at(execution_id, "nodes"), query), Page[NodeItem])
 
     def all_nodes(
-        self, execution_id: str, *, status: str | None = None, task: str | None = None
+        self, execution_id: str, *, under: str | None = None, status: str | None = None, task: str | None = None
     ) -> Flow[list[NodeItem]]:
-        """All nodes of an execution, page by page."""
+        """All of these nodes, page by page."""
         found: list[NodeItem] = []
         cursor: str | None = None
         for _ in range(MOST_PAGES):
-            page = yield from self.nodes(execution_id, status=status, task=task, cursor=cursor)
+            page = yield from self.nodes(execution_id, under=under, status=status, task=task, cursor=cursor)
             found += page.items
             cursor = page.next_cursor
             if cursor is None:
@@ -306,7 +344,7 @@ class Operations:
 
     def validate(self, document: Any) -> Flow[Validation]:
         """Asks the server to check a document; creates nothing. Raises ApiError with every problem."""
-        return self._ask(_post("/workflow/validate", document), Validation)
+        return self._ask(_post("/workflow/validate", _values(document)), Validation)
 
     def tasks(self) -> Flow[Sequence[TaskItem]]:
         """What the live workers can run."""

@@ -12,6 +12,13 @@ from wf_core.states import ExecutionStatus
 T = TypeVar("T")
 
 
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """An error that led to another one."""
+
+    type: str
+    message: str
+
+
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Why an attempt or an execution failed."""
 
@@ -20,16 +27,19 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     node: str | None = None
     attempt: int | None = None
     traceback: str | None = None
+    causes: list[Cause] = []
 
 
 class NodeSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One node as an execution lists it."""
+    """One node as an execution lists it. `progress` is what a task reported, or how far a container is."""
 
     status: str
     attempts: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
     error: Failure | None = None
+    kind: str = "task"
+    progress: Any = None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,12 +67,30 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         return self.status == ExecutionStatus.COMPLETED
 
 
+class Parent(msgspec.Struct, frozen=True, kw_only=True):
+    """The node that a child execution runs for."""
+
+    execution_id: str
+    node: str
+
+
+class Child(msgspec.Struct, frozen=True, kw_only=True):
+    """The execution that a `workflow` node runs."""
+
+    execution_id: str
+
+
 class Execution(Summary, frozen=True, kw_only=True):
-    """One execution. `nodes` is None when not asked for; `nodes_omitted` says how many more the execution has."""
+    """One execution. `nodes` (of the top level) is None when not asked for; `nodes_omitted` says how many follow.
+
+    `ending` is the status that it will end in, while its compensations and `finally` run.
+    """
 
     input: Any = None
     output: Any = None
-    parent: dict[str, Any] | None = None
+    parent: Parent | None = None
+    ending: str | None = None
+    halting: str | None = None
     nodes: dict[str, NodeSummary] | None = None
     nodes_omitted: int | None = None
 
@@ -104,21 +132,26 @@ class NodeItem(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     error: Failure | None = None
+    progress: Any = None
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "class"}):
-    """One try of a node. `class_` (user, platform, timeout) says whose budget it used."""
+    """One try of a node. `class_` (user, platform, timeout, crash) says whose budget it used."""
 
     attempt: int
     status: str
     class_: str | None = None
     worker: str | None = None
+    host: str | None = None
+    package: str | None = None
+    worker_package: str | None = None
     queued_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     error: Failure | None = None
     decision: str | None = None
     reason: str | None = None
+    log_tail: str | None = None
 
 
 class Node(NodeItem, frozen=True, kw_only=True):
@@ -126,8 +159,26 @@ class Node(NodeItem, frozen=True, kw_only=True):
 
     input: Any = None
     output: Any = None
-    child: dict[str, Any] | None = None
+    child: Child | None = None
+    compensation: NodeItem | None = None
     history: list[Attempt] = []
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an execution or a node is where it is: a sentence for each cause."""
+
+    execution_id: str
+    status: str
+    causes: list[Reason]
+    node: str | None = None
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """One cause. `node` is the path of the node that it is about, `code` what kind of cause it is."""
+
+    sentence: str
+    code: str = ""
+    node: str | None = None
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +221,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     version: str | None = None
     started_at: datetime | None = None
     alive: bool | None = None
+    broken: dict[str, str] = {}
+    """Why tasks are missing on it, by task or file name."""
 
 
 class TaskItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +237,43 @@ class TaskItem(msgspec.Struct, frozen=True, kw_only=True):
     queues: list[str] = []
     workers: Any = None
     doc: str | None = None
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a definition: its document's own `version`, and the hash of the document."""
+
+    hash: str
+    version: str | None = None
+    created_at: datetime | None = None
+
+
+class DefinitionItem(Version, frozen=True, kw_only=True):
+    """A definition as lists show it: its newest version, and how many there are."""
+
+    name: str
+    versions: int = 1
+
+
+class Definition(Version, frozen=True, kw_only=True):
+    """One version of a definition with its document; `versions` has all of them, newest first."""
+
+    name: str
+    document: dict[str, Any]
+    versions: list[Version] = []
+
+
+class Registered(Version, frozen=True, kw_only=True):
+    """A document is the newest version of a definition."""
+
+    name: str
+    warnings: list[str] = []
+
+
+class Removed(msgspec.Struct, frozen=True, kw_only=True):
+    """A definition, or a version of it, is gone; `removed` counts versions."""
+
+    name: str
+    removed: int
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):

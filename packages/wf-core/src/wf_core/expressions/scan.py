@@ -47,7 +47,7 @@ FUNCTIONS = frozenset(
 )
 Fields = tuple[tuple[str, str], ...]
 """(node id, output | status | error) pairs, in order."""
-_PATH = re.compile(r"(?:input|nodes|execution)(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+_PATH = re.compile(r"(?!(?:true|false|null|in)\b)[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _HARD = re.compile(r"[\"'\[/]|\.[ \t\n\f\r]|[ \t\n\f\r]\.")
 _FIELD = re.compile(r"(?<![.A-Za-z0-9_])nodes\.([A-Za-z_][A-Za-z0-9_]*)\.(output|status|error)(?![A-Za-z0-9_])")
 
@@ -119,7 +119,7 @@ def scan(text: str) -> Scan:
 
 
 def _plain_path(tokens: Sequence[Token]) -> Path | None:
-    if not tokens or tokens[0].text not in ROOTS:
+    if not tokens or tokens[0].kind != "name" or tokens[0].text in KEYWORDS:
         return None
     path: list[str | int] = [tokens[0].text]
     index = 1

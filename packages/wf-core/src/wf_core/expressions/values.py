@@ -5,24 +5,35 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What an expression may name: the execution's input, `{"output", "status", "error"}` per node, the execution."""
+    """What an expression may name: the execution's input, `{"output", "status", "error"}` per node, the execution.
+
+    `extra` holds the names that only some places give: a map's item, `index`, `iteration`, `last`, `payload`, an error.
+    """
 
     input: Any
     nodes: Mapping[str, Any]
     execution: Mapping[str, Any]
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def value(self, name: str) -> Any:
         """The value of a top-level name. Raises LookupError for an unknown one."""
-        if name not in ROOTS:
-            raise LookupError(f"there is no name {name!r}; known are input, nodes and execution")
-        return getattr(self, name)
+        if name in ROOTS:
+            return getattr(self, name)
+        if name in self.extra:
+            return self.extra[name]
+        raise LookupError(f"there is no name {name!r}; known are {listed([*ROOTS, *self.extra])}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 ROOTS = ("input", "nodes", "execution")

@@ -122,3 +122,12 @@ class _Filler:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def schema_problems(schema: dict[str, Any], pointer: str = "/input") -> Iterator[Problem]:
+    """What is wrong with the JSON Schema that stands at `pointer` in a document."""
+    try:
+        schema_validator(schema)
+    except jsonschema_rs.ValidationError as error:
+        place = join(error.instance_path, pointer)
+        yield Problem(place, "bad_schema", f"this is no JSON Schema: {error.message}")

@@ -11,7 +11,8 @@ from wf_core.catalogue import TaskInfo
 from wf_core.errors import Problem
 from wf_core.schema.document import WorkflowSchema
 from wf_core.schema.inputs import schema_error, schema_validator
-from wf_core.schema.pointers import join
+from wf_core.schema.nodes import AttemptedSchema, MapSchema, NodeSchema, TaskSchema
+from wf_core.schema.walk import every_node
 from wf_core.suggest import nearest
 
 _ABOUT_KEYS = frozenset({"required", "additionalProperties", "unevaluatedProperties", "type"})
@@ -27,9 +28,20 @@ def check_tasks(document: WorkflowSchema, catalogue: Mapping[str, TaskInfo]) -> 
     checker = _Checker(catalogue)
     return [
         problem
-        for node_id, node in document.nodes.items()
-        for problem in checker.check(node_id, node.task, node.params)
+        for pointer, node in every_node(document)
+        for place, task, params in _tasks(pointer, node)
+        for problem in checker.check(place, task, params)
     ]
+
+
+def _tasks(pointer: str, node: NodeSchema) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The tasks that a node runs itself: where each is written, its name, its parameters."""
+    if isinstance(node, TaskSchema):
+        yield pointer, node.task, node.params
+    elif isinstance(node, MapSchema) and node.task is not None:
+        yield pointer, node.task, node.params or {}
+    if isinstance(node, AttemptedSchema) and node.compensate is not None:
+        yield f"{pointer}/compensate", node.compensate.task, node.compensate.params
 
 
 _REMEDY = (
@@ -44,9 +56,9 @@ class _Checker:
         self._validators: dict[str, jsonschema_rs.Validator | None] = {}
         self._unknown: dict[str, str] = {}
 
-    def check(self, node_id: str, task: str, params: dict[str, Any]) -> Iterator[Problem]:
+    def check(self, pointer: str, task: str, params: dict[str, Any]) -> Iterator[Problem]:
         if task not in self._catalogue:
-            yield Problem(join(("nodes", node_id, "task")), "unknown_task", self._unknown_task(task))
+            yield Problem(f"{pointer}/task", "unknown_task", self._unknown_task(task))
             return
         validator = self._validator(task)
         if validator is None or validator.is_valid(params):
@@ -55,7 +67,7 @@ class _Checker:
         known = list(self._catalogue[task].params.get("properties", {}))
         for error in validator.iter_errors(params):
             if not _depends(error, templates):
-                yield from schema_error(error, join(("nodes", node_id, "params")), "wrong_parameter", known)
+                yield from schema_error(error, f"{pointer}/params", "wrong_parameter", known)
 
     def _unknown_task(self, task: str) -> str:
         if task not in self._unknown:

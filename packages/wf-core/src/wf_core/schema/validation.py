@@ -12,9 +12,11 @@ from wf_core.schema.canonical import canonical_bytes, document_hash
 from wf_core.schema.document import WorkflowSchema
 from wf_core.schema.inputs import validate_input
 from wf_core.schema.json_schema import workflow_json_schema
-from wf_core.schema.pointers import join
+from wf_core.schema.nodes import AttemptedSchema, ChildSchema
 from wf_core.schema.semantics import check_semantics
+from wf_core.schema.shape import with_node_maps
 from wf_core.schema.structure import read_structure
+from wf_core.schema.walk import every_node
 from wf_core.suggest import nearest
 
 __all__ = [
@@ -40,13 +42,13 @@ def parse_document(value: Any) -> WorkflowSchema:
             payload.encode(value, what="the document")
         except PayloadError as error:
             raise DocumentError([Problem("", "not_json", str(error))]) from error
-        value, problems, places = _with_node_map(value)
+        value, problems, places = with_node_maps(value)
         document, found = read_structure(value)
         problems += found
         if isinstance(value, dict):
             problems += check_semantics(value)
         if document is None or problems:
-            raise DocumentError(_capped([_placed(problem, places) for problem in problems]))
+            raise DocumentError(_capped([places.placed(problem) for problem in problems]))
         return document.checked()
 
 
@@ -55,11 +57,11 @@ def check_policies(document: WorkflowSchema, retry: Collection[str], scheduling:
     named: list[tuple[str, str | None, Collection[str]]] = [("/scheduling", document.scheduling, scheduling)]
     if document.defaults and document.defaults.retry:
         named.append(("/defaults/retry/policy", document.defaults.retry.policy, retry))
-    named += [
-        (join(("nodes", node_id, "retry", "policy")), node.retry.policy, retry)
-        for node_id, node in document.nodes.items()
-        if node.retry is not None
-    ]
+    for pointer, node in every_node(document):
+        if isinstance(node, AttemptedSchema) and node.retry is not None:
+            named.append((f"{pointer}/retry/policy", node.retry.policy, retry))
+        if isinstance(node, ChildSchema) and node.defaults and node.defaults.retry:
+            named.append((f"{pointer}/defaults/retry/policy", node.defaults.retry.policy, retry))
     return [
         Problem(pointer, "unknown_policy", _unknown_policy(name, known))
         for pointer, name, known in named
@@ -71,39 +73,6 @@ def _unknown_policy(name: str, known: Collection[str]) -> str:
     close = nearest(name, known)
     listed = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known)) or 'none'}"
     return f"no orchestrator has the policy {name!r}; {listed}"
-
-
-def _with_node_map(value: Any) -> tuple[Any, list[Problem], dict[str, int]]:
-    """The value with `nodes` as a map; what was wrong with a list; and where in the list each id stands."""
-    if not isinstance(value, dict) or not isinstance(value.get("nodes"), list):
-        return value, [], {}
-    nodes: dict[str, Any] = {}
-    places: dict[str, int] = {}
-    problems = []
-    for index, node in enumerate(value["nodes"]):
-        node_id = node.get("id") if isinstance(node, dict) else None
-        if not isinstance(node_id, str):
-            detail = "a node in a list is an object with an `id`, which is text"
-            problems.append(Problem(join(("nodes", index)), "missing_key", detail))
-        elif node_id in nodes:
-            detail = f"the id {node_id!r} is that of the node at {places[node_id]} already"
-            problems.append(Problem(join(("nodes", index, "id")), "duplicate_id", detail))
-        else:
-            nodes[node_id] = {key: item for key, item in node.items() if key != "id"}
-            places[node_id] = index
-    return {**value, "nodes": nodes}, problems, places
-
-
-def _placed(problem: Problem, places: dict[str, int]) -> Problem:
-    """The problem with the pointer into the list that was sent, where `nodes` was one."""
-    if not places or not problem.pointer.startswith("/nodes/"):
-        return problem
-    _, _, escaped, *rest = problem.pointer.split("/")
-    index = places.get(escaped.replace("~1", "/").replace("~0", "~"))
-    if index is None:
-        return problem
-    pointer = "/".join(["", "nodes", str(index), *rest])
-    return Problem(pointer, problem.code, problem.detail)
 
 
 def _capped(problems: Sequence[Problem]) -> Sequence[Problem]:

@@ -13,6 +13,10 @@ from wf_core.wire import Failure
 NODE_BYTES = 10
 MOST_ATTEMPTS = 2**16 - 1
 MOST_LOST = 2**8 - 1
+MOST_SIGNALS = 1000
+"""Signals of one execution that are kept until a wait takes them: its field `signals`, [[id, name, payload], …]."""
+MOST_SIGNAL_BYTES = 4 * 2**20
+"""Of their payloads."""
 
 _CELL = struct.Struct(">BHBHI")
 _CODES: tuple[NodeStatus, ...] = (
@@ -69,7 +73,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     log_tail: str = ""
     """The last lines that it logged or printed, when it did not complete."""
     era: int = 0
-    """How often the execution had been started again by `retry`: budgets count the attempts of one era."""
+    """How often the body that its node is in had been started again: budgets count the attempts of one era."""
 
 
 class ScopeRecord(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
@@ -88,9 +92,15 @@ class ScopeRecord(msgspec.Struct, frozen=True, omit_defaults=True, array_like=Tr
     wanted: bytes = b""
     error: Failure | None = None
     floor: int = 0
-    """Attempts that nodes of passes had whose cells it took over: numbers of attempts never come again."""
+    """The attempt that its nodes count from: the number of an attempt never comes again."""
+    forgotten: int = 0
+    """Most attempts of a node in the passes whose cells later ones took over."""
+    era: int = 0
+    """How often it was started again: budgets count the attempts of one era."""
     document: bytes = b""
     """Canonical JSON of a document that holds its nodes, of a dynamic node."""
+    held: bool = False
+    """Opened again by `retry`, it waits until its map's `max_parallel` leaves it a place."""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -79,9 +79,23 @@ class PartitionKeys:
         return self.prefix + ":cl"
 
     @property
+    def progress(self) -> str:
+        """Hash token → JSON that a running task gave to `ctx.heartbeat`: means nothing without its claim. BEAT.
+
+        It is not a part of the claim, which sweeps read all the time. BEAT takes out what has no claim any more, and
+        the key expires where nobody beats, so APPLY need not touch it.
+        """
+        return self.prefix + ":pg"
+
+    @property
     def heartbeats(self) -> str:
         """Hash worker → counter. CLAIM, BEAT; APPLY removes those that are long silent."""
         return self.prefix + ":hb"
+
+    @property
+    def concurrency(self) -> str:
+        """Hash concurrency key → msgpack of the executions that hold it and that wait for it. APPLY."""
+        return self.prefix + ":ck"
 
     @property
     def accepted(self) -> str:
@@ -122,7 +136,10 @@ class InstallationKeys:
         return f"{self.namespace}:wk"
 
     def worker(self, worker_id: str) -> str:
-        """String with a time to live: JSON of host, pid, queues, slots, free, catalogue hash. worker."""
+        """String with a time to live: JSON of host, pid, queues, slots, free, catalogue hash, broken tasks.
+
+        worker.
+        """
         return f"{self.namespace}:wk:{worker_id}"
 
     @property
@@ -163,6 +180,19 @@ class InstallationKeys:
     def dead_letters(self) -> str:
         """Hash offset in the topic of dead letters → JSON of what was done about the letter. API."""
         return f"{self.namespace}:dlq"
+
+    def cached(self, name: str) -> str:
+        """String with a time to live: an output that a node with `cache` gave. orchestrator."""
+        return f"{self.namespace}:cache:{name}"
+
+    @property
+    def definition_names(self) -> str:
+        """Zset of the names of registered definitions, all of score 0: by name. DEFINE."""
+        return f"{self.namespace}:{{def}}:names"
+
+    def definition(self, name: str) -> str:
+        """Hash `versions` → msgpack of what is registered; `d:<hash>` → the compressed document. DEFINE."""
+        return f"{self.namespace}:{{def}}:d:{name}"
 
     @property
     def topics(self) -> str:

@@ -22,6 +22,8 @@ VERSION = 1
 """Of an installation: how its keys and records are laid out. A process leaves a newer one alone."""
 FORGET_MS = 8_000
 """Age after which BEAT drops a claim that its holder does not name: the reply to CLAIM never reached it."""
+PROGRESS_MS = 15_000
+"""Age after which progress is forgotten in a partition where no worker holds anything any more."""
 
 Applied = Literal["OK", "DUP", "FENCED", "BEHIND"]
 Claimed = Literal["OK", "MINE", "DUP", "STALE", "LATER"]
@@ -98,6 +100,7 @@ class Scripts:
         self._condemn = Script(redis, "condemn")
         self._withdraw = Script(redis, "withdraw")
         self._accept = Script(redis, "accept")
+        self._define = Script(redis, "define")
         self._task_lease = Script(redis, "task_lease")
         self._task_commit = Script(redis, "task_commit")
         self._install = Script(redis, "install")
@@ -189,12 +192,13 @@ class Scripts:
         packed = _pack(list(asked))
         return cast("list[Claimed]", _texts(await self._claim(_worker_keys(keys), worker, packed, server)))
 
-    async def beat(
+    async def beat(  # noqa: PLR0913 - all that a worker says of itself at once
         self,
         keys: PartitionKeys,
         worker: str,
         running: Sequence[str],
         finished: Sequence[tuple[str, int, str]],
+        progress: Sequence[tuple[str, bytes]] = (),
         *,
         forget_ms: int = FORGET_MS,
     ) -> BeatReply:
@@ -202,10 +206,12 @@ class Scripts:
 
         `finished` are results `(token, offset, incarnation)` that the log acknowledged and that were not reported as
         folded. While the partition is not live nothing is reported gone. A claim of this worker that it names in
-        neither list is dropped after `forget_ms`: the worker never learnt of it.
+        neither list is dropped after `forget_ms`: the worker never learnt of it. `progress` is what tasks said since
+        the last beat, `(token, JSON bytes)`; it is kept while the claim stands.
         """
-        packed = _pack(list(running)), _pack(list(finished))
-        return BeatReply(*map(_texts, await self._beat(_worker_keys(keys), worker, *packed, forget_ms)))
+        said = [(token, value.decode()) for token, value in progress]
+        packed = _pack(list(running)), _pack(list(finished)), forget_ms, _pack(said), PROGRESS_MS
+        return BeatReply(*map(_texts, await self._beat([*_worker_keys(keys), keys.progress], worker, *packed)))
 
     async def condemn(  # noqa: PLR0913 - the judgement is compared with what it was based on
         self,
@@ -242,6 +248,24 @@ class Scripts:
         fields = f"{execution_id}/{verb}", f"{execution_id}/create"
         reply = await self._accept([keys.accepted, keys.execution(execution_id)], *fields, command, *statuses)
         return AcceptReply(reply[0].decode(), reply[1])
+
+    async def define(  # noqa: PLR0913 - what is compared, what is written
+        self,
+        keys: InstallationKeys,
+        name: str,
+        known: bytes,
+        versions: bytes,
+        *,
+        document_hash: str,
+        document: bytes = b"",
+    ) -> bool:
+        """Registers `versions` of a definition if those that are stored are still `known` (b"": none); else False.
+
+        `document` (compressed) is kept under `document_hash`; without it that document is dropped, and with no
+        `versions` the whole definition. A call whose reply was lost gives True again.
+        """
+        touched = [keys.definition_names, keys.definition(name)]
+        return bool(await self._define(touched, name, known, versions, document_hash, document))
 
     async def task_lease(self, key: str, nonce: str, lease_ms: int, *, incarnation: str = "") -> int | None:
         """Takes or renews a task partition; its committed offset, None while another holds it.

@@ -1,7 +1,7 @@
 """What follows from a node's end, run to a fixed point over explicit work lists: nothing here recurses.
 
-`settle` tells downstream nodes, asks their joins and guards, starts what may start, and ends the execution when no node
-is left. Its cost is that of the edges and nodes that change.
+`settle` tells downstream nodes, asks their joins and guards, starts what may start, closes the bodies whose nodes have
+all ended, and ends the execution when no node is left. Its cost is that of the edges and nodes that change.
 """
 
 from __future__ import annotations
@@ -9,66 +9,165 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
-from wf_core import ids
-from wf_core.states import AttemptClass, AttemptStatus, ExecutionStatus, NodeStatus
-from wf_core.store.codec import AttemptRecord
+from wf_core.states import NodeStatus, ScopeState
 from wf_core.wire import Failure
-from wf_orchestrator.machine import evaluate
-from wf_orchestrator.machine.effects import ClearTimer
+from wf_orchestrator.machine import choices, ending, evaluate, failure, scopes
 from wf_orchestrator.machine.joins import Answer, judge
-from wf_orchestrator.machine.step import summary
-from wf_orchestrator.machine.transitions import ExecutionEvent, NodeEvent
+from wf_orchestrator.machine.scope import FINAL, ROOT
+from wf_orchestrator.machine.transitions import NodeEvent
 
 if TYPE_CHECKING:
+    from wf_orchestrator.machine.scope import Scope
     from wf_orchestrator.machine.state import Execution
-    from wf_orchestrator.machine.step import Step
+    from wf_orchestrator.machine.step import Fate, Step
 
-_HALTED = "nothing new starts after the failure of the execution"
+_MAY_START = (NodeStatus.PENDING, NodeStatus.WAITING, NodeStatus.RETRYING)
 
 
-def start(step: Step) -> None:
-    """Considers every node without upstream."""
-    for index, upstream in enumerate(step.x.plan_of().graph.upstream):
+def start(step: Step, scope: Scope) -> None:
+    """Considers every node of an opened scope that has no upstream."""
+    for local, upstream in enumerate(scope.body.graph.upstream):
         if not upstream:
-            consider(step, index)
+            consider(step, scope.base + local)
 
 
 def settle(step: Step) -> None:
     """Runs the consequences of this step to their fixed point."""
     x = step.x
-    downstream = x.plan_of().graph.downstream
-    while True:
-        while step.ended:
-            index = step.ended.popleft()
-            x.count_end(index)
-            for follower in downstream[index]:
-                consider(step, follower)
-        if not (x.waiting and x.has_slot()):
-            break
-        begin(step, heapq.heappop(x.waiting)[1])
+    while not x.status.is_terminal and _do_one(step):
+        pass
+    if x.status.is_terminal:
+        return
     for index in step.fresh:
-        if x.cells[index].status in (NodeStatus.PENDING, NodeStatus.RETRYING):
+        if x.cells[index].status in (NodeStatus.PENDING, NodeStatus.RETRYING) and index not in step.begun:
             step.move(index, NodeEvent.HOLD)
-    if x.left == 0:
-        finish(step)
+    if step.stale:
+        scopes.refresh_waiting(x)
+
+
+def _do_one(step: Step) -> bool:
+    """Does what comes first on the work lists; False when there is nothing to do."""
+    x = step.x
+    if step.ended:
+        _tell_followers(step, step.ended.popleft())
+    elif step.waking:
+        ask(step, step.waking.popleft())
+    elif step.opening:
+        start(step, step.opening.popleft())
+    elif step.finished:
+        finish(step, step.finished.popleft())
+    elif step.starting:
+        _begin(step, step.starting.popleft())
+    elif x.waiting and x.has_slot():
+        _begin(step, heapq.heappop(x.waiting)[1])
+    else:
+        return False
+    return True
+
+
+def ask(step: Step, scope: Scope) -> None:
+    """Considers every node of an open scope that has not started, and lets its containers open what they may."""
+    x = step.x
+    if not scope.is_open:
+        return
+    for index in range(scope.base, scope.end):
+        status = x.cells[index].status
+        if status is NodeStatus.PENDING:
+            consider(step, index)
+        elif status is NodeStatus.WAITING and not x.is_held(index):
+            step.kind(index).advance(step, index)
+    if not scope.left:
+        step.finished.append(scope)
+
+
+def _tell_followers(step: Step, index: int) -> None:
+    scope = step.x.owner[index]
+    if not scope.is_open:
+        return
+    choices.count_end(step.x, index)
+    for follower in scope.body.graph.downstream[index - scope.base]:
+        consider(step, scope.base + follower)
+
+
+def _begin(step: Step, index: int) -> None:
+    """Starts a node that is ready, unless it was ended after it became so."""
+    x = step.x
+    waits = index < x.size and x.cells[index].status in _MAY_START and x.owner[index].is_open
+    if waits and ((index in step.fresh and index not in step.begun) or x.is_held(index)):
+        step.begun.add(index)
+        step.kind(index).begin(step, index)
+
+
+def finish(step: Step, scope: Scope) -> None:
+    """All nodes of a scope have ended: so does it, and its container is told."""
+    x = step.x
+    if not scope.is_open or scope.left:
+        return
+    if scope.key == ROOT:
+        ending.nodes_ended(step)
+        return
+    if scope.key == FINAL:
+        ending.finally_ended(step, scope)
+        return
+    state, output = _verdict(step, scope)
+    step.close_scope(scope, state)
+    if output is not None and not scope.body.single:
+        step.keep("o:" + scope.key, output)
+    if ending.is_compensation(x, scope):
+        scopes.forget_values(x, scope)
+        ending.compensated(step, scope)
+        return
+    scope.output = output
+    if x.cells[scope.parent].status is NodeStatus.WAITING:
+        step.kind(scope.parent).body_ended(step, scope.parent, scope)
+    scopes.forget_values(x, scope)
+
+
+def _verdict(step: Step, scope: Scope) -> tuple[ScopeState, bytes | None]:
+    x = step.x
+    fate = step.fates.get(scope.key)
+    if fate is not None:
+        return _take_fate(x, scope, fate)
+    if scope.error is not None:
+        return ScopeState.FAILED, None
+    cells = [x.cells[scope.base + leaf].status for leaf in scope.body.leaves]
+    if scope.halting and NodeStatus.CANCELLED in {cell.status for cell in x.cells[scope.base : scope.end]}:
+        return ScopeState.CANCELLED, None
+    if scope.body.output is None and all(status is NodeStatus.SKIPPED for status in cells):
+        return ScopeState.SKIPPED, b"null"
+    try:
+        return ScopeState.COMPLETED, evaluate.output(x, scope)
+    except evaluate.EVALUATION_ERRORS as error:
+        scope.error = Failure(type=type(error).__name__, message=str(error), node=x.path(scope.parent))
+        return ScopeState.FAILED, None
+
+
+def _take_fate(x: Execution, scope: Scope, fate: Fate) -> tuple[ScopeState, bytes | None]:
+    """A body that its own `end` node cancelled has failed, as its container sees it."""
+    scope.error = fate.error
+    if fate.state is ScopeState.CANCELLED:
+        message = f"{scope.key} ended itself as CANCELLED"
+        scope.error = Failure(type="CancelledError", message=message, node=x.path(scope.parent))
+    return (ScopeState.COMPLETED if scope.error is None else ScopeState.FAILED), fate.output
 
 
 def consider(step: Step, index: int) -> None:
-    """Asks the join of a node that has not started."""
+    """Asks the join of a node that has not started. While the execution is paused nothing is asked."""
     x = step.x
-    if x.cells[index].status is not NodeStatus.PENDING or index in step.fresh:
+    if x.cells[index].status is not NodeStatus.PENDING or index in step.fresh or x.is_paused:
         return
-    rule = x.rule_of(index)
-    answer = judge(rule, x.tally_of(index))
+    answer = judge(x.rule_of(index), x.tally_of(index))
     if answer is Answer.WAIT:
         return
+    if choices.is_unchosen(x, index) and not x.tally_of(index).is_open:
+        answer = Answer.SKIP
     if not x.is_wanted(index):
         _stop(step, index, answer)
     elif answer is Answer.BLOCKED:
         step.move(index, NodeEvent.BLOCK)
         step.tell("node.upstream_failed", index)
     elif answer is Answer.SKIP:
-        _skip(step, index)
+        step.skip(index)
     else:
         _ask_expressions(step, index)
 
@@ -77,158 +176,39 @@ def _ask_expressions(step: Step, index: int) -> None:
     """The join expression, then the guard."""
     x, node = step.x, step.x.node(index)
     try:
-        joined = isinstance(node.join, str) or evaluate.holds(x, node.join)
-        wanted = joined and (node.when is None or evaluate.holds(x, node.when))
+        joined = isinstance(node.join, str) or evaluate.holds(x, index, node.join)
+        wanted = joined and (node.when is None or evaluate.holds(x, index, node.when))
     except evaluate.EVALUATION_ERRORS as error:
-        reject(step, index, evaluate.failure_of(error))
+        failure.reject(step, index, evaluate.failure_of(error))
         return
     if wanted:
         step.ready(index)
     else:
-        _skip(step, index)
-
-
-def _skip(step: Step, index: int) -> None:
-    step.move(index, NodeEvent.SKIP)
-    step.tell("node.skipped", index)
+        step.skip(index)
 
 
 def _stop(step: Step, index: int, answer: Answer) -> None:
-    """Ends a node that the failure of the execution keeps from starting.
+    """Ends a node that the failure of its body keeps from starting.
 
     UPSTREAM_FAILED is what could not run because of a failure before it; what merely is not wanted any more, or comes
     after such a node, is CANCELLED.
     """
     if answer is Answer.SKIP:
-        _skip(step, index)
+        step.skip(index)
     elif answer is Answer.BLOCKED and _failed_before(step.x, index):
         step.move(index, NodeEvent.BLOCK)
         step.tell("node.upstream_failed", index)
     else:
-        step.cancel(index, _HALTED)
+        step.cancel(index, failure.HALTED)
 
 
 def _failed_before(x: Execution, index: int) -> bool:
-    for upstream in x.plan_of().graph.upstream[index]:
+    scope = x.owner[index]
+    for local in scope.body.graph.upstream[index - scope.base]:
+        upstream = scope.base + local
         status = x.cells[upstream].status
         if status is NodeStatus.UPSTREAM_FAILED:
             return True
-        if status is NodeStatus.FAILED and x.node(upstream).on_error != "continue":
+        if status is NodeStatus.FAILED and scope.node(upstream).on_error != "continue" and upstream not in x.caught:
             return True
     return False
-
-
-def begin(step: Step, index: int) -> None:
-    """Dispatches the next attempt of a ready node; parameters are evaluated for the first one only."""
-    params = step.x.inputs.get(index)
-    if params is None:
-        try:
-            params = evaluate.params(step.x, index)
-        except evaluate.EVALUATION_ERRORS as error:
-            reject(step, index, evaluate.failure_of(error))
-            return
-    step.dispatch(index, params)
-
-
-def reject(step: Step, index: int, error: Failure) -> None:
-    """Fails a node before any worker saw it: its first attempt is recorded without one."""
-    record = AttemptRecord(
-        attempt=1,
-        status=AttemptStatus.FAILED,
-        class_=AttemptClass.USER,
-        queued_at=step.now,
-        ended_at=step.now,
-        error=error,
-        decision="stop",
-        reason="the document fails here; another attempt would fail the same way",
-    )
-    step.record(index, record)
-    give_up(step, index, error, attempt=1)
-
-
-def give_up(  # noqa: PLR0913 - what is said of the failure
-    step: Step, index: int, error: Failure, *, attempt: int | None = None, lost: int | None = None, worker: str = ""
-) -> None:
-    """Fails a node for good, and with it the execution unless the document says otherwise."""
-    x, node = step.x, step.x.node(index)
-    step.move(index, NodeEvent.GIVE_UP, attempt=attempt, lost=lost)
-    told = Failure(type=error.type, message=error.message, node=node.id, attempt=x.cells[index].attempt)
-    if x.is_kept(index):
-        x.errors[index] = told
-    step.tell("node.failed", index, {**summary(error), "worker": worker})
-    if node.on_error == "continue" or x.error is not None:
-        return
-    x.error = told
-    step.touch("error")
-    step.tell("execution.failing", index, summary(error))
-    on_failure = x.plan_of().on_failure
-    if on_failure != "continue":
-        _halt(step, on_failure)
-
-
-def _halt(step: Step, how: str) -> None:
-    """From now on only clean-up starts. What is in flight is withdrawn if no worker has it, or cancelled."""
-    x = step.x
-    x.wanted = _wanted(x)
-    x.halting = how
-    step.touch("halting", "wanted")
-    for index, cell in enumerate(x.cells):
-        if cell.status.is_terminal or x.is_wanted(index):
-            continue
-        if cell.status is NodeStatus.QUEUED and how == "halt":
-            step.set_timer("withdraw", index, step.now)
-        elif cell.status is not NodeStatus.PENDING or index in step.fresh:
-            step.cancel(index, _HALTED)
-    x.waiting = [entry for entry in x.waiting if x.is_wanted(entry[1])]
-    heapq.heapify(x.waiting)
-
-
-def _wanted(x: Execution) -> bytes:
-    """The clean-up nodes that have not ended, and all that comes after them and has not started."""
-    graph = x.plan_of().graph
-    work = [i for i, cell in enumerate(x.cells) if not cell.status.is_terminal and x.rule_of(i).cleans_up]
-    bits = bytearray(len(x.cells) + 7 >> 3)
-    for index in work:
-        bits[index >> 3] |= 1 << (index & 7)
-    while work:
-        for follower in graph.downstream[work.pop()]:
-            if bits[follower >> 3] >> (follower & 7) & 1 or x.cells[follower].status is not NodeStatus.PENDING:
-                continue
-            bits[follower >> 3] |= 1 << (follower & 7)
-            work.append(follower)
-    return bytes(bits)
-
-
-def finish(step: Step) -> None:
-    """Every node has ended: so does the execution."""
-    x = step.x
-    event = ExecutionEvent.FAIL
-    if x.error is None:
-        try:
-            x.output = evaluate.output(x)
-            event = ExecutionEvent.COMPLETE
-            step.touch("output")
-        except evaluate.EVALUATION_ERRORS as error:
-            x.error = Failure(type=type(error).__name__, message=str(error))
-            step.touch("error")
-    end(step, event)
-
-
-def end_all(step: Step, reason: str) -> None:
-    """Ends every node at once; the history lists those that had started."""
-    for index, cell in enumerate(step.x.cells):
-        if not cell.status.is_terminal:
-            step.cancel(index, reason, tell=cell.status is not NodeStatus.PENDING)
-    step.ended.clear()
-
-
-def end(step: Step, event: ExecutionEvent) -> None:
-    """Ends the execution, whose nodes have all ended."""
-    x = step.x
-    if x.status is ExecutionStatus.RUNNING and (x.plan is None or x.plan.timeout_ms is not None):
-        step.effect(ClearTimer("deadline", ids.token(x.id, "", 0)))
-    step.turn(event)
-    x.ended_at = step.now
-    step.touch("ended_at")
-    step.tell("execution.ended", None, summary(x.error) if x.error else None)
-    x.forget()

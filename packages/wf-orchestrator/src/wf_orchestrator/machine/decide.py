@@ -18,50 +18,69 @@ place: when the APPLY of the outcome does not land, drop them and load them agai
 from __future__ import annotations
 
 import traceback
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from wf_core import ids
-from wf_core.states import AttemptClass, AttemptStatus, ExecutionStatus
-from wf_core.store.codec import MOST_ATTEMPTS, MOST_LOST, AttemptRecord
+from wf_core.states import AttemptClass, AttemptStatus, ExecutionStatus, NodeStatus
+from wf_core.store.codec import MOST_ATTEMPTS, AttemptRecord
 from wf_core.wire import (
+    Acquire,
+    Answered,
+    Cached,
     Cancelled,
+    ChildEnded,
     Created,
     Decision,
     Document,
     Expanded,
     Expired,
     Failure,
+    Holds,
+    KeyAnswer,
     Lost,
+    Paused,
+    Release,
     Result,
+    Resumed,
+    Retried,
+    Signalled,
     Timer,
     Triggered,
     Unsendable,
 )
-from wf_orchestrator.machine import cascade, fields
-from wf_orchestrator.machine.effects import Accepted, Deleted, KeepDocument, Outcome, SetTimer
+from wf_orchestrator.machine import (
+    admission,
+    cached,
+    cascade,
+    concurrency,
+    control,
+    ending,
+    failure,
+    fields,
+    losses,
+    retry,
+    signals,
+    timeouts,
+)
+from wf_orchestrator.machine.effects import Accepted, ClearTimer, Deleted, KeepDocument, Outcome, SetTimer
+from wf_orchestrator.machine.kinds import KINDS, approval, dynamic, loop, wait, workflow
 from wf_orchestrator.machine.state import Execution
-from wf_orchestrator.machine.step import Step, summary
-from wf_orchestrator.machine.transitions import EXECUTION, LISTENING, ExecutionEvent, NodeEvent
+from wf_orchestrator.machine.step import Step
+from wf_orchestrator.machine.transitions import EXECUTION, LISTENING, ExecutionEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from wf_core.plan import Plan
-    from wf_core.wire import Event
+    from wf_core.wire import Command, Event
+    from wf_orchestrator.machine.effects import Effect
     from wf_orchestrator.machine.state import PartitionState
 
-NodeRecord = Result | Lost | Decision | Unsendable
+NodeRecord = Result | Lost | Decision | Unsendable | ChildEnded | Expanded
 
 LATE_MS = 600_000
 """An execution stays for at least so long after its end: any copy of a command that may still come finds it."""
-
-_LOSSES = {
-    "dead": "the process that ran it, or its worker, ended",
-    "crash": "the process that ran it ended",
-    "orphan": "its message reached no worker",
-    "drain": "its worker shut down",
-    "withdrawn": "it was withdrawn",
-}
 
 
 def decide(
@@ -70,8 +89,9 @@ def decide(
     """Folds one event. See the module's docstring."""
     partition.ts = max(partition.ts, event.ts)
     outcome = Outcome(offset, execution)
-    if isinstance(event, Document):
-        outcome.effects.append(KeepDocument(event.hash, event.part, event.parts, event.data))
+    outcome.effects += workflow.answered(event, exists=execution is not None)
+    if (effects := _of_no_execution(partition, event, exists=execution is not None)) is not None:
+        outcome.effects += effects
         return outcome
     if isinstance(event, Created):
         outcome.effects.append(Accepted(f"{event.execution}/create"))
@@ -80,9 +100,10 @@ def decide(
         outcome.execution = execution = Execution.create(event, plan, partition.ts)
     elif execution is None:
         return outcome
-    step = Step(partition, outcome, execution)
+    step = Step(partition, outcome, execution, KINDS)
     try:
-        _HANDLERS[type(event)](step, event)
+        if handler := _HANDLERS.get(type(event)):
+            handler(step, event)
         if execution.plan is None and not execution.status.is_terminal:
             raise LookupError(f"the document {execution.document} is missing")  # noqa: TRY301 - as any other error
         step.close()
@@ -92,22 +113,35 @@ def decide(
     return outcome
 
 
+def _of_no_execution(partition: PartitionState, event: Event, *, exists: bool) -> list[Effect] | None:
+    """What an event causes that is about no execution here, or about none any more; None for any other."""
+    match event:
+        case Document():
+            return [KeepDocument(event.hash, event.part, event.parts, event.data)]
+        case Acquire() | Holds() | Release():
+            return concurrency.fold(partition, event)
+        case KeyAnswer() if not exists:
+            return admission.unwanted(event)
+    return None
+
+
 def _crash(step: Step, error: Exception) -> None:
     x = step.x
     if x.status.is_terminal:
         return
     x.error = Failure(type="InternalError", message=f"{type(error).__name__}: {error}")
-    cascade.end_all(step, "internal error")
     step.touch("error")
-    cascade.end(step, ExecutionEvent.CRASH)
+    ending.crash(step)
     step.close()
 
 
 def _created(step: Step, _event: Created) -> None:
     x = step.x
     step.outcome.moved = (None, x.status)
-    step.touch(*fields.FIELDS, "counts")
+    step.touch(*(name for name in fields.FIELDS if name not in fields.RARE or getattr(x, name)), "counts")
     step.tell("execution.created")
+    if x.parent is not None:
+        step.effect(ClearTimer("spawn", ids.token(x.parent.execution, x.parent.node, x.parent.attempt)))
 
 
 def _triggered(step: Step, event: Triggered) -> None:
@@ -126,19 +160,39 @@ def _triggered(step: Step, event: Triggered) -> None:
     timeout_ms = x.plan_of().timeout_ms
     if timeout_ms is not None:
         step.effect(SetTimer("deadline", ids.token(x.id, "", 0), step.now + timeout_ms))
-    cascade.start(step)
-    cascade.settle(step)
+    if admission.admit(step):
+        step.opening.append(x.root)
+        cascade.settle(step)
 
 
 def _cancelled(step: Step, event: Cancelled) -> None:
     if not _obeys(step, event, "cancel", ExecutionEvent.CANCEL):
         return
     step.tell("execution.cancelling", None, {"reason": event.reason})
-    cascade.end_all(step, event.reason or "cancelled")
-    cascade.end(step, ExecutionEvent.CANCEL)
+    ending.stop(step, event.reason or "cancelled", ExecutionStatus.CANCELLED)
+    cascade.settle(step)
 
 
-def _obeys(step: Step, event: Triggered | Cancelled, verb: str, what: ExecutionEvent) -> bool:
+def _paused(step: Step, event: Paused) -> None:
+    if _obeys(step, event, f"pause:{event.id}", ExecutionEvent.PAUSE):
+        step.turn(ExecutionEvent.PAUSE)
+        control.paused(step, event)
+
+
+def _resumed(step: Step, event: Resumed) -> None:
+    if _obeys(step, event, f"resume:{event.id}", ExecutionEvent.RESUME):
+        step.turn(ExecutionEvent.RESUME)
+        control.resumed(step)
+
+
+def _retried(step: Step, event: Retried) -> None:
+    if step.x.plan is None:  # it still runs no more than before: its document is missing
+        step.effect(Accepted(f"{event.execution}/retry:{event.id}"))
+    elif _obeys(step, event, f"retry:{event.id}", ExecutionEvent.RETRY):
+        retry.retried(step, event)
+
+
+def _obeys(step: Step, event: Command, verb: str, what: ExecutionEvent) -> bool:
     """Whether a command is new and possible here. Either way it was folded."""
     step.effect(Accepted(f"{event.execution}/{verb}"))
     known = any(command == event.id for command, _ in step.x.commands)
@@ -148,14 +202,14 @@ def _obeys(step: Step, event: Triggered | Cancelled, verb: str, what: ExecutionE
     return True
 
 
-def _addressed(step: Step, event: NodeRecord | Timer) -> int | None:
-    """The node that a record is about, if it listens: RUNNING execution, right status, current attempt."""
+def _addressed(step: Step, event: NodeRecord | Timer, status: NodeStatus | None = None) -> int | None:
+    """The node that a record is about, if it listens: a live execution, right status, current attempt."""
     x = step.x
-    index = x.index_of(event.node) if x.status is ExecutionStatus.RUNNING else None
+    index = x.index_of(event.node) if x.is_live else None
     if index is None:
         return None
     cell = x.cells[index]
-    listens = cell.status is LISTENING[str(event.__struct_config__.tag)] and cell.attempt == event.attempt
+    listens = cell.status is (status or LISTENING[str(event.__struct_config__.tag)]) and cell.attempt == event.attempt
     return index if listens else None
 
 
@@ -166,21 +220,17 @@ def _result(step: Step, event: Result) -> None:
     if event.status == AttemptStatus.COMPLETED:
         _complete(step, index, event)
     elif event.status == AttemptStatus.CANCELLED:
-        _lose(step, index, event, "cancelled by its worker although it is still wanted")
+        losses.lose(step, index, event, "cancelled by its worker although it is still wanted")
     else:
         _fail(step, index, event)
     cascade.settle(step)
 
 
 def _complete(step: Step, index: int, event: Result) -> None:
-    x = step.x
     output = b"null" if event.output is None else event.output
+    cached.store(step, index, output)
     step.leave(index)
-    step.record(index, _record(step, index, event, AttemptStatus.COMPLETED))
-    step.outcome.results["o:" + event.node] = output
-    if x.is_kept(index):
-        x.outputs[index] = output
-    step.move(index, NodeEvent.COMPLETE)
+    failure.finish_completed(step, index, _record(step, index, event, AttemptStatus.COMPLETED), output)
     data = {"worker": event.worker, "started_at": event.started_at, "ended_at": event.ended_at}
     step.tell("node.completed", index, data)
 
@@ -194,12 +244,10 @@ def _fail(step: Step, index: int, event: Result) -> None:
     if not step.x.is_wanted(index):
         reason = "nothing is tried again after the failure of the execution"
         step.record(index, _record(step, index, event, status, class_, error=error, decision="stop", reason=reason))
-        cascade.give_up(step, index, error, worker=event.worker)
+        failure.give_up(step, index, error, worker=event.worker)
         return
     step.record(index, _record(step, index, event, status, class_, error=error))
-    step.move(index, NodeEvent.ASK)
-    step.set_timer("decide", index, step.now)
-    step.tell("node.retrying", index, {**summary(error), "worker": event.worker, "attempt_status": status})
+    failure.ask(step, index, error, str(status), event.worker)
 
 
 def _record(
@@ -211,6 +259,9 @@ def _record(
         class_=class_,
         worker=event.worker,
         package=event.package,
+        worker_package=event.worker_package,
+        host=event.host,
+        log_tail=event.log_tail,
         queued_at=step.x.cells[index].time_ms,
         started_at=event.started_at,
         ended_at=event.ended_at,
@@ -220,70 +271,16 @@ def _record(
 
 def _lost(step: Step, event: Lost) -> None:
     index = _addressed(step, event)
-    if index is None:
-        return
-    silent = f", silent for {event.silent_ms} ms" if event.silent_ms else ""
-    of_worker = f" (worker {event.worker}{silent})" if event.worker else ""
-    _lose(step, index, event, f"{event.detail or _LOSSES.get(event.reason, event.reason)}{of_worker}")
-    cascade.settle(step)
-
-
-def _lose(step: Step, index: int, event: Lost | Result, reason: str) -> None:
-    """An attempt went to the platform: the next one at once, while the budget lasts and the node is wanted."""
-    x = step.x
-    if not x.is_wanted(index):
-        step.cancel(index, f"the execution failed; {reason}")
-        return
-    cell = x.cells[index]
-    lost, limit = cell.lost + 1, min(x.settings.max_platform_retries, MOST_LOST - 1)
-    again = lost <= limit and cell.attempt < MOST_ATTEMPTS
-    error = Failure(type="PlatformError", message=f"attempt {cell.attempt} was lost: {reason}")
-    step.leave(index, cancel=isinstance(event, Lost) and event.reason == "dead")
-    step.record(
-        index,
-        AttemptRecord(
-            attempt=cell.attempt,
-            status=AttemptStatus.LOST,
-            class_=AttemptClass.PLATFORM,
-            worker=event.worker,
-            queued_at=cell.time_ms,
-            started_at=event.started_at,
-            ended_at=step.now,
-            error=error,
-            decision="retry" if again else "stop",
-            reason=f"platform retry {lost} of {limit}" if again else f"all {limit} platform retries are used",
-        ),
-    )
-    why = {"reason": event.reason, "silent_ms": event.silent_ms} if isinstance(event, Lost) else {"reason": reason}
-    if isinstance(event, Lost) and event.detail:
-        why["detail"] = event.detail
-    step.tell("node.lost", index, {**why, "worker": event.worker, "lost": lost, "limit": limit})
-    if again:
-        step.dispatch(index, x.inputs[index], lost=lost)
-    else:
-        cascade.give_up(step, index, error, lost=lost)
+    if index is not None:
+        losses.lost(step, index, event)
+        cascade.settle(step)
 
 
 def _unsendable(step: Step, event: Unsendable) -> None:
     index = _addressed(step, event)
-    if index is None:
-        return
-    step.leave(index)
-    step.record(
-        index,
-        AttemptRecord(
-            attempt=event.attempt,
-            status=AttemptStatus.FAILED,
-            class_=AttemptClass.PLATFORM,
-            queued_at=step.x.cells[index].time_ms,
-            ended_at=step.now,
-            error=event.error,
-            decision="stop",
-            reason="the log refuses the task message for good",
-        ),
-    )
-    cascade.give_up(step, index, event.error)
-    cascade.settle(step)
+    if index is not None:
+        losses.unsendable(step, index, event)
+        cascade.settle(step)
 
 
 def _decision(step: Step, event: Decision) -> None:
@@ -302,7 +299,7 @@ def _decision(step: Step, event: Decision) -> None:
         step.set_timer("retry", index, step.now + max(0, delay_ms))
         return
     error = last.error or Failure(type="UnknownError", message="")
-    cascade.give_up(step, index, error, worker=last.worker)
+    failure.give_up(step, index, error, worker=last.worker)
     cascade.settle(step)
 
 
@@ -310,24 +307,47 @@ def _timer(step: Step, event: Timer) -> None:
     if event.timer == "deadline":
         _deadline(step)
         return
-    index = _addressed(step, event)
-    if event.timer != "retry" or index is None or step.x.is_undecided(index):
+    if event.timer == "total":
+        timeouts.total_over(step, event)
+        return
+    listening, handle = TIMERS.get(event.timer, (None, None))
+    if listening is None or handle is None:
+        return
+    index = _addressed(step, event, listening)
+    if index is not None:
+        handle(step, index)
+        cascade.settle(step)
+
+
+def _retry_due(step: Step, index: int) -> None:
+    if step.x.is_undecided(index):
         return
     step.clear_timer("retry", index)
     step.ready(index)
-    cascade.settle(step)
+
+
+def _for_open(kind: str, handle: Callable[[Step, int, Any], None]) -> Callable[[Step, Any], None]:
+    """The handler of a record that is for a node of a kind while its attempt is open."""
+
+    def handler(step: Step, event: ChildEnded | Expanded) -> None:
+        index = _addressed(step, event, NodeStatus.WAITING)
+        if index is not None and not step.x.is_held(index) and step.x.node(index).kind == kind:
+            handle(step, index, event)
+            cascade.settle(step)
+
+    return handler
 
 
 def _deadline(step: Step) -> None:
     x = step.x
-    if x.status is not ExecutionStatus.RUNNING or x.plan_of().timeout_ms is None:
+    if not x.is_live or x.ending or x.plan_of().timeout_ms is None:
         return
     if x.error is None:
         message = f"the execution did not end within {x.plan_of().timeout_ms} ms"
         x.error = Failure(type="TimeoutError", message=message)
         step.touch("error")
-    cascade.end_all(step, "the execution's time is over")
-    cascade.end(step, ExecutionEvent.FAIL)
+    ending.stop(step, "the execution's time is over", ExecutionStatus.FAILED)
+    cascade.settle(step)
 
 
 def _expired(step: Step, event: Expired) -> None:
@@ -341,9 +361,16 @@ def _expired(step: Step, event: Expired) -> None:
     step.outcome.execution = None
 
 
-def _expanded(_step: Step, _event: Expanded) -> None:
-    """Reserved: no node of this version is dynamic."""
-
+TIMERS: Mapping[str, tuple[NodeStatus, Callable[[Step, int], None]]] = MappingProxyType(
+    {
+        "retry": (NodeStatus.RETRYING, _retry_due),
+        "pass": (NodeStatus.WAITING, loop.delay_over),
+        "timeout": (NodeStatus.WAITING, timeouts.attempt_over),
+        "wait": (NodeStatus.WAITING, wait.time_has_come),
+        "approval": (NodeStatus.WAITING, approval.time_is_over),
+    }
+)
+"""Timer → the status in which a node listens for it, and what it does then."""
 
 _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     Created: _created,
@@ -355,5 +382,13 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     Decision: _decision,
     Timer: _timer,
     Expired: _expired,
-    Expanded: _expanded,
+    Paused: _paused,
+    Resumed: _resumed,
+    Retried: _retried,
+    Signalled: signals.signalled,
+    Answered: approval.answered,
+    KeyAnswer: admission.answered,
+    Cached: cached.answered,
+    ChildEnded: _for_open("workflow", workflow.ended),
+    Expanded: _for_open("dynamic", dynamic.expanded),
 }

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from wf_core.policies import ReadyNode
     from wf_core.states import ExecutionStatus
-    from wf_core.wire import TaskMessage
+    from wf_core.wire import KeyAnswer, KeyRecord, TaskMessage
+    from wf_orchestrator.machine.concurrency import Key
     from wf_orchestrator.machine.state import Cell, Execution
 
 
@@ -99,7 +100,34 @@ class Deleted:
     expired: int
 
 
-Effect = Dispatch | Ended | SetTimer | ClearTimer | Accepted | KeepDocument | Deleted
+@dataclass(frozen=True, slots=True)
+class KeepKey:
+    """A concurrency key that lives in this partition changed."""
+
+    name: str
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Something to say once, in the log of another partition as a rule: the shell gives it the time and the source.
+
+    It may get lost; whoever needs it asks again.
+    """
+
+    record: KeyRecord | KeyAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStore:
+    """An output for the cache, for `ttl_ms`. It may get lost."""
+
+    name: str
+    output: bytes
+    ttl_ms: int
+
+
+Effect = Dispatch | Ended | SetTimer | ClearTimer | Accepted | KeepDocument | Deleted | KeepKey | Send | CacheStore
 
 
 class HistoryEntry(NamedTuple):
@@ -109,7 +137,14 @@ class HistoryEntry(NamedTuple):
     (data: reason), `.ended` (data: the error if any). Of a node: `node.queued`, `.retrying` (an attempt failed; data:
     the error, worker, attempt_status), `.decided` (data: delay_ms or null, reason, policy), `.lost` (data: reason,
     worker, lost, limit), `.completed` (data: worker, started_at, ended_at), `.failed` (data: the error, worker),
-    `.cancelled` (data: reason), `.skipped`, `.upstream_failed`. `status` is the node's, or the execution's, afterwards.
+    `.cancelled` (data: reason), `.skipped`, `.upstream_failed`.
+    Of waits and approvals: `node.waiting` (not told of a wait that ends at once; data: signals or assignees, and due:
+    when time does something, Unix ms or null), `execution.signalled` (data: name, command, consumed_by: the path of
+    the wait that took it, or null: it is kept), `execution.signal_dropped` (no room; data: name, command, reason),
+    `node.signalled` (a wait took one that was kept; data: name, command), `node.unmatched` (a `match` failed; data:
+    error, name and command of the first signal that it failed for, signals: for how many), `node.answered` (data: by,
+    command).
+    `status` is the node's, or the execution's, afterwards.
     Nodes that had not started when everything was cancelled at once are not listed one by one.
     """
 
@@ -126,17 +161,18 @@ class Outcome:
     """All that one event changed.
 
     `execution` is the state afterwards (None: there is none). The rest is what `snapshot.to_ops` writes:
-    `changed_nodes` node index → cell; `changed_fields` field of `{p}:x` → value; `results` field of `{p}:r` → value;
-    `moved` the execution's status before (None: it is new) and after. `crash` is the traceback of an internal error,
-    for the log of the service; it is no part of the state.
+    `changed_nodes` node index → cell; `changed_fields` field of `{p}:x` → value; `results` field of `{p}:r` → value
+    (None: it goes); `scopes` likewise of `{p}:b`; `moved` the execution's status before (None: it is new) and after.
+    `crash` is the traceback of an internal error, for the log of the service; it is no part of the state.
     """
 
     offset: int
     execution: Execution | None = None
     effects: list[Effect] = field(default_factory=list)
     changed_nodes: dict[int, Cell] = field(default_factory=dict)
-    changed_fields: dict[str, bytes] = field(default_factory=dict)
-    results: dict[str, bytes] = field(default_factory=dict)
+    changed_fields: dict[str, bytes | None] = field(default_factory=dict)
+    results: dict[str, bytes | None] = field(default_factory=dict)
+    scopes: dict[str, bytes | None] = field(default_factory=dict)
     moved: tuple[ExecutionStatus | None, ExecutionStatus] | None = None
     history: list[HistoryEntry] = field(default_factory=list)
     crash: str = ""

@@ -8,7 +8,9 @@ import msgspec
 
 from wf_core.states import ExecutionStatus
 from wf_core.store.codec import pack_failure, unpack_failure
-from wf_core.wire import FrozenSettings
+from wf_core.wire import FrozenSettings, Parent
+from wf_orchestrator.machine.concurrency import Hold
+from wf_orchestrator.machine.waiting import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +22,11 @@ _json = msgspec.json.Encoder()
 _msgpack = msgspec.msgpack.Encoder()
 _labels = msgspec.json.Decoder(dict[str, str])
 _commands = msgspec.json.Decoder(list[tuple[str, str]])
+_definitions = msgspec.json.Decoder(dict[str, str])
+_parent = msgspec.msgpack.Decoder(Parent)
+_hold = msgspec.msgpack.Decoder(Hold)
 _settings = msgspec.msgpack.Decoder(FrozenSettings)
+_signals = msgspec.msgpack.Decoder(list[Signal])
 
 
 class Field(NamedTuple):
@@ -55,13 +61,25 @@ FIELDS: dict[str, Field] = {
     "request": _TEXT,
     "started_at": _NUMBER,
     "ended_at": _NUMBER,
+    "parent": Field(_msgpack.encode, _parent.decode),
+    "depth": _NUMBER,
+    "definitions": Field(_json.encode, _definitions.decode),
+    "ending": _TEXT,
+    "stage": _TEXT,
+    "era": _NUMBER,
+    "hold": Field(_msgpack.encode, _hold.decode),
     "output": _BYTES,
     "error": Field(pack_failure, unpack_failure),
     "halting": _TEXT,
     "wanted": _BYTES,
     "commands": Field(_json.encode, _commands.decode),
+    "signals": Field(_msgpack.encode, _signals.decode),
+    "heard": _BYTES,
 }
 """Also written: `counts`, JSON {STATUS: n} without zeros, for readers; the machine counts the cells."""
+
+RARE = frozenset(("parent", "depth", "definitions", "ending", "stage", "era", "hold", "signals", "heard"))
+"""Not written for an execution that never had them."""
 
 
 def encode(execution: Execution, names: Iterable[str]) -> dict[str, bytes]:

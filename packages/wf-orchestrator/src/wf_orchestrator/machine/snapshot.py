@@ -1,13 +1,8 @@
 """The state to Redis and back. The shell only carries bytes.
 
     to_ops(keys, outcomes, generation) -> list[Op]      for APPLY: the outcomes of one batch, in log order, coalesced
-    result_fields(plan, fields, cells) -> list[str]     fields of `{p}:r:<id>` that `load` needs (HMGET)
-    load(execution_id, plan, fields, cells, results) -> Execution
 
-`load` is the exact inverse: loading what the operations wrote gives the state that the fold has in memory. `fields` are
-the whole hash `{p}:x:<id>` with text keys, `cells` the string `{p}:s:<id>` (b"" when absent), `results` the fields of
-`result_fields` that exist. An execution that has ended may be loaded with `plan=None` and `cells=b""`: it ignores
-everything save that it accepts commands.
+`restore` is the inverse.
 """
 
 from __future__ import annotations
@@ -16,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wf_core.states import ExecutionStatus, NodeStatus
-from wf_core.store.codec import history_fields, pack_node, unpack_attempts, unpack_nodes
-from wf_core.wire import Failure, encode
-from wf_orchestrator.machine import fields as stored
+from wf_core.store.codec import history_fields, pack_node
+from wf_core.wire import encode
+from wf_orchestrator.machine.concurrency import pack
 from wf_orchestrator.machine.effects import (
     Accepted,
     ClearTimer,
@@ -28,6 +23,7 @@ from wf_orchestrator.machine.effects import (
     Ended,
     HistoryEntry,
     KeepDocument,
+    KeepKey,
     Outcome,
     SetTimer,
 )
@@ -36,9 +32,9 @@ from wf_orchestrator.machine.state import Cell, Execution
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from wf_core.plan import Plan
     from wf_core.store.keys import PartitionKeys
     from wf_core.store.ops import Op
+    from wf_orchestrator.machine.concurrency import Key
 
 _GENERATION = 2**44
 _PRIORITY = 2**48
@@ -54,9 +50,10 @@ class _Changes:
     execution: Execution
     before: ExecutionStatus | None = None
     after: ExecutionStatus | None = None
-    fields: dict[str, bytes] = field(default_factory=dict)
+    fields: dict[str, bytes | None] = field(default_factory=dict)
     cells: dict[int, Cell] = field(default_factory=dict)
-    results: dict[str, bytes] = field(default_factory=dict)
+    results: dict[str, bytes | None] = field(default_factory=dict)
+    scopes: dict[str, bytes | None] = field(default_factory=dict)
     history: list[tuple[str, HistoryEntry]] = field(default_factory=list)
 
 
@@ -72,6 +69,8 @@ class _Batch:
     timers: dict[str, int | None] = field(default_factory=dict)
     accepted: dict[str, None] = field(default_factory=dict)
     documents: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    keys: dict[str, Key] = field(default_factory=dict)
+    """Concurrency keys."""
     deleted: list[tuple[Deleted, ExecutionStatus]] = field(default_factory=list)
     """With the status that Redis knows from before this batch."""
 
@@ -91,6 +90,7 @@ def to_ops(keys: PartitionKeys, outcomes: Iterable[Outcome], generation: int = 0
     if batch.accepted:
         ops.append(("HDEL", keys.accepted, *batch.accepted))
     ops += [("HSET", keys.document(name), *_flat(parts.items())) for name, parts in batch.documents.items()]
+    ops += _hash_ops(keys.concurrency, {name: pack(key) or None for name, key in batch.keys.items()})
     return ops
 
 
@@ -108,6 +108,7 @@ def _gather(batch: _Batch, outcome: Outcome, generation: int) -> None:
     changes.fields.update(outcome.changed_fields)
     changes.cells.update(outcome.changed_nodes)
     changes.results.update(outcome.results)
+    changes.scopes.update(outcome.scopes)
     position = generation * _GENERATION + outcome.offset
     changes.history += [(f"{position}-{n}", entry) for n, entry in enumerate(outcome.history, 1)]
 
@@ -130,6 +131,8 @@ def _gather_effect(batch: _Batch, effect: Effect) -> None:
             parts = batch.documents.setdefault(effect.hash, {})
             parts[str(effect.part)] = effect.data
             parts["parts"] = b"%d" % effect.parts
+        case KeepKey():
+            batch.keys[effect.name] = effect.key
         case Deleted():
             changes = batch.executions.pop(effect.execution, None)
             batch.deleted.append((effect, (changes and changes.before) or effect.status))
@@ -138,7 +141,7 @@ def _gather_effect(batch: _Batch, effect: Effect) -> None:
 def _deletion_ops(keys: PartitionKeys, deleted: Sequence[tuple[Deleted, ExecutionStatus]]) -> Iterator[Op]:
     """Everything that `_execution_ops` ever wrote about them. An id may be created anew later in the same batch."""
     for gone, stored_status in deleted:
-        for key_of in (keys.execution, keys.nodes, keys.results, keys.history):
+        for key_of in (keys.execution, keys.nodes, keys.results, keys.scopes, keys.history):
             yield ("DEL", key_of(gone.execution))
         labels = (f"l:{label}={value}" for label, value in sorted(gone.labels.items()))
         for words in ("all", "ended", f"n:{gone.name}", f"s:{stored_status}", *labels):
@@ -149,12 +152,11 @@ def _deletion_ops(keys: PartitionKeys, deleted: Sequence[tuple[Deleted, Executio
 
 def _execution_ops(keys: PartitionKeys, changes: _Changes) -> Iterator[Op]:
     x = changes.execution
-    if changes.fields:
-        yield ("HSET", keys.execution(x.id), *_flat(changes.fields.items()))
+    yield from _hash_ops(keys.execution(x.id), changes.fields)
     for start, data in _runs(changes.cells):
         yield ("SETRANGE", keys.nodes(x.id), str(start * _NODE_BYTES), data)
-    if changes.results:
-        yield ("HSET", keys.results(x.id), *_flat(changes.results.items()))
+    yield from _hash_ops(keys.results(x.id), changes.results)
+    yield from _hash_ops(keys.scopes(x.id), changes.scopes)
     yield from _index_ops(keys, changes)
     for entry_id, entry in changes.history:
         columns = history_fields(
@@ -163,9 +165,23 @@ def _execution_ops(keys: PartitionKeys, changes: _Changes) -> Iterator[Op]:
         yield ("XADD", keys.history(x.id), entry_id, *columns)
 
 
+def _hash_ops(key: str, changed: Mapping[str, bytes | None]) -> Iterator[Op]:
+    """Fields that are written, and those (None) that go."""
+    if written := [(name, value) for name, value in changed.items() if value is not None]:
+        yield ("HSET", key, *_flat(written))
+    if gone := [name for name, value in changed.items() if value is None]:
+        yield ("HDEL", key, *gone)
+
+
 def _index_ops(keys: PartitionKeys, changes: _Changes) -> Iterator[Op]:
     x, before, after = changes.execution, changes.before, changes.after
-    if after is None or before is after:
+    if after is None:
+        return
+    if after.is_terminal:
+        yield ("ZADD", keys.index("ended"), str(x.ended_at), x.id)
+    elif before is not None and before.is_terminal:
+        yield ("ZREM", keys.index("ended"), x.id)
+    if before is after:
         return
     created = str(x.created_at)
     if before is None:
@@ -176,8 +192,6 @@ def _index_ops(keys: PartitionKeys, changes: _Changes) -> Iterator[Op]:
     else:
         yield ("ZREM", keys.index(f"s:{before}"), x.id)
     yield ("ZADD", keys.index(f"s:{after}"), created, x.id)
-    if after.is_terminal:
-        yield ("ZADD", keys.index("ended"), str(x.ended_at), x.id)
 
 
 def _flight_ops(keys: PartitionKeys, batch: _Batch) -> Iterator[Op]:
@@ -227,65 +241,3 @@ def _runs(cells: Mapping[int, Cell]) -> Iterator[tuple[int, bytes]]:
         last = index
     if data:
         yield start, bytes(data)
-
-
-def result_fields(plan: Plan | None, fields: Mapping[str, bytes], cells: bytes) -> list[str]:
-    """The fields of `{p}:r:<id>` that `load` needs."""
-    if plan is None or stored.decode({"status": fields["status"]})["status"] is not ExecutionStatus.RUNNING:
-        return []
-    wanted = []
-    for index, (status, *_) in enumerate(unpack_nodes(cells, len(plan.nodes))):
-        node = plan.nodes[index].id
-        if status in _LIVE:
-            wanted += ["a:" + node, "i:" + node]
-        elif status is NodeStatus.COMPLETED and index in plan.needed_outputs:
-            wanted.append("o:" + node)
-        elif status is NodeStatus.FAILED and index in plan.needed_outputs:
-            wanted.append("a:" + node)
-    return wanted
-
-
-def load(
-    execution_id: str,
-    plan: Plan | None,
-    fields: Mapping[str, bytes],
-    cells: bytes,
-    results: Mapping[str, bytes],
-) -> Execution:
-    """The state that was written. Raises KeyError when a field that every execution has is missing."""
-    x = Execution(id=execution_id, plan=plan, **stored.decode(fields))
-    if plan is not None:
-        x.set_cells([Cell(*cell) for cell in unpack_nodes(cells, len(plan.nodes))])
-    if x.status.is_terminal or plan is None:
-        x.forget()
-        return x
-    for index, cell in enumerate(x.cells):
-        if cell.status.is_terminal:
-            x.count_end(index)
-            if index in plan.needed_outputs:
-                _load_end(x, index, results)
-        elif cell.status in _LIVE:
-            _load_live(x, index, results)
-    x.waiting.sort()
-    return x
-
-
-def _load_end(x: Execution, index: int, results: Mapping[str, bytes]) -> None:
-    node, status = x.node(index).id, x.cells[index].status
-    if status is NodeStatus.COMPLETED and "o:" + node in results:
-        x.outputs[index] = results["o:" + node]
-    elif status is NodeStatus.FAILED:
-        last = unpack_attempts(results.get("a:" + node))[-1]
-        if last.error is not None:
-            error = last.error
-            x.errors[index] = Failure(type=error.type, message=error.message, node=node, attempt=last.attempt)
-
-
-def _load_live(x: Execution, index: int, results: Mapping[str, bytes]) -> None:
-    node, status = x.node(index), x.cells[index].status
-    if attempts := unpack_attempts(results.get("a:" + node.id)):
-        x.attempts[index] = attempts
-    if "i:" + node.id in results:
-        x.inputs[index] = results["i:" + node.id]
-    if status is NodeStatus.WAITING:
-        x.waiting.append((-node.priority, index))

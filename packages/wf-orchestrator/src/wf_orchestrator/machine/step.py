@@ -1,31 +1,57 @@
 """The hands of the machine: each primitive changes the state and writes down in the outcome that it did.
 
-A `Step` lives for one event. Whoever ends a node through it need not care about what follows: `ended` is the work list
-that `cascade.settle` runs to a fixed point.
+A `Step` lives for one event. Whoever ends a node through it need not care about what follows: `ended`, `finished` and
+`starting` are the work lists that `cascade.settle` runs to a fixed point.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
 from wf_core import ids
-from wf_core.states import AttemptStatus, NodeStatus
-from wf_core.store.codec import AttemptRecord, pack_attempts
+from wf_core.states import AttemptStatus, NodeStatus, ScopeState
+from wf_core.store.codec import AttemptRecord, pack_attempts, pack_scope
 from wf_core.wire import Failure, TaskMessage
 from wf_orchestrator.machine import fields
 from wf_orchestrator.machine.effects import ClearTimer, Dispatch, Effect, Ended, HistoryEntry, Outcome, SetTimer
+from wf_orchestrator.machine.scope import ROOT, Scope
 from wf_orchestrator.machine.state import KEPT_COMMANDS, Cell, Execution, PartitionState
 from wf_orchestrator.machine.transitions import ExecutionEvent, NodeEvent, next_execution, next_node
 
 if TYPE_CHECKING:
-    from wf_core.wire import Cancelled, Triggered
+    from collections.abc import Callable, Mapping
+
+    from wf_core.wire import Command
 
 _json = msgspec.json.Encoder()
 _MOST_MESSAGE = 500
+
+
+class Kind(NamedTuple):
+    """What a kind of node does. The functions push onto the step's work lists; `cascade.settle` runs these."""
+
+    begin: Callable[[Step, int], None]
+    """The node is ready: start its next attempt, or end it."""
+    body_ended: Callable[[Step, int, Scope], None]
+    """One of its bodies has ended."""
+    advance: Callable[[Step, int], None]
+    """The execution goes on after a pause: open what may be opened."""
+    drop: Callable[[Step, int, str], None]
+    """Its open attempt ends from outside: clear its timers, close its children. Its bodies are ended by the caller."""
+    under_halt: Literal["cancel", "inside", "stay"]
+    """When its body has failed: end at once, go on while a body inside runs, or go on by itself."""
+
+
+class Fate(NamedTuple):
+    """How an `end` node ends the body that it is in."""
+
+    state: ScopeState
+    output: bytes | None
+    error: Failure | None
 
 
 def summary(error: Failure) -> dict[str, Any]:
@@ -36,18 +62,58 @@ def summary(error: Failure) -> dict[str, Any]:
 class Step:
     """One event being folded."""
 
-    __slots__ = ("dirty", "ended", "fresh", "now", "outcome", "partition", "x")
+    __slots__ = (
+        "begun",
+        "dirty",
+        "ended",
+        "fates",
+        "finished",
+        "fresh",
+        "kinds",
+        "now",
+        "opened",
+        "opening",
+        "outcome",
+        "partition",
+        "stale",
+        "starting",
+        "waking",
+        "x",
+    )
 
-    def __init__(self, partition: PartitionState, outcome: Outcome, execution: Execution) -> None:
+    def __init__(
+        self, partition: PartitionState, outcome: Outcome, execution: Execution, kinds: Mapping[str, Kind]
+    ) -> None:
         self.partition = partition
         self.outcome = outcome
         self.x = execution
+        self.kinds = kinds
         self.now = partition.ts
         self.ended: deque[int] = deque()
         """Nodes that have ended and whose downstream was not told yet."""
+        self.finished: deque[Scope] = deque()
+        """Scopes whose nodes have all ended."""
+        self.starting: deque[int] = deque()
+        """Nodes that take no slot and are ready."""
         self.fresh: dict[int, None] = {}
-        """Nodes that became ready in this step, in order; they lie in the heap `x.waiting` as well."""
+        """Nodes that became ready in this step, in order."""
+        self.begun: set[int] = set()
+        """Those of them that were begun."""
+        self.opening: deque[Scope] = deque()
+        """Scopes that were opened and whose first nodes were not considered yet."""
+        self.waking: deque[Scope] = deque()
+        """Scopes that were opened again and all of whose nodes are to be asked."""
+        self.fates: dict[str, Fate] = {}
+        """By scope: what an `end` node in it said."""
+        self.opened = 0
+        """Scopes that were opened in this step."""
+        self.stale = False
+        """Whether the heap `x.waiting` holds nodes that are held no more."""
         self.dirty: dict[str, None] = {}
+
+    def kind(self, index: int) -> Kind:
+        """What a node's kind does."""
+        return self.kinds[self.x.node(index).kind]
 
     def effect(self, effect: Effect) -> None:
         """Adds an effect."""
@@ -57,12 +123,23 @@ class Step:
         """Marks fields of the execution as changed."""
         self.dirty.update(dict.fromkeys(names))
 
+    def touch_scope(self, scope: Scope) -> None:
+        """Marks what is stored of a scope as changed; what the root stores are fields of the execution."""
+        if scope.key == ROOT:
+            self.touch("halting", "wanted")
+        else:
+            self.outcome.scopes[scope.key] = pack_scope(scope.record())
+
+    def keep(self, name: str, value: bytes | None) -> None:
+        """Writes a field of the results; None removes it."""
+        self.outcome.results[name] = value
+
     def tell(self, kind: str, index: int | None = None, data: dict[str, Any] | None = None) -> None:
         """Adds a line to the history, about a node or about the execution."""
         node, attempt, status = "", 0, str(self.x.status)
         if index is not None:
             cell = self.x.cells[index]
-            node, attempt, status = self.x.node(index).id, cell.attempt, str(cell.status)
+            node, attempt, status = self.x.path(index), cell.attempt, str(cell.status)
         packed = _json.encode(data) if data else b""
         self.outcome.history.append(HistoryEntry(kind, node, attempt, status, self.now, packed))
 
@@ -75,11 +152,21 @@ class Step:
         x.cells[index] = self.outcome.changed_nodes[index] = cell
         x.counts[old.status] -= 1
         x.counts[status] += 1
+        x.lookups.discard(index)
         if status.is_terminal:
-            x.left -= 1
-            x.attempts.pop(index, None)
+            self._drop_total(index)
+            scope = x.owner[index]
+            scope.left -= 1
             x.inputs.pop(index, None)
+            if not scope.keeps:
+                x.attempts.pop(index, None)
             self.ended.append(index)
+            if scope.left == 0:
+                self.finished.append(scope)
+
+    def put_cell(self, index: int, cell: Cell) -> None:
+        """Writes a cell that no row of the table leads to: its scope is opened, or opened again."""
+        self.x.cells[index] = self.outcome.changed_nodes[index] = cell
 
     def turn(self, event: ExecutionEvent) -> None:
         """Takes the execution along a row of the table."""
@@ -89,47 +176,65 @@ class Step:
         self.outcome.moved = (first, self.x.status)
         self.touch("status")
 
-    def obey(self, command: Triggered | Cancelled) -> None:
+    def obey(self, command: Command) -> None:
         """Remembers a command, so that a copy is ignored."""
         self.x.commands.append((command.id, command.request))
         del self.x.commands[:-KEPT_COMMANDS]
         self.touch("commands")
 
     def ready(self, index: int) -> None:
-        """The node may start as soon as there is a slot."""
+        """The node may start: a task as soon as there is a slot, anything else in this step (unless it is paused)."""
+        node = self.x.node(index)
         self.fresh[index] = None
-        heapq.heappush(self.x.waiting, (-self.x.node(index).priority, index))
+        if node.kind == "task" or self.x.is_paused:
+            heapq.heappush(self.x.waiting, (-node.priority, index))
+        else:
+            self.starting.append(index)
 
-    def dispatch(self, index: int, params: bytes, *, lost: int | None = None) -> None:
-        """The next attempt goes to the outbox."""
+    def open_node(self, index: int) -> None:
+        """The next attempt of a node begins that holds no worker: a container, a wait, a lookup."""
+        self.move(index, NodeEvent.OPEN, attempt=self.x.cells[index].attempt + 1)
+        self.start_total(index)
+
+    def dispatch(self, index: int, params: bytes, *, lost: int | None = None, again: bool = True) -> None:
+        """An attempt goes to the outbox: the next one, or (not `again`) the one that was opened for a lookup."""
         x, node = self.x, self.x.node(index)
-        attempt = x.cells[index].attempt + 1
+        attempt = x.cells[index].attempt + again
         self.move(index, NodeEvent.DISPATCH, attempt=attempt, lost=lost)
+        if again:
+            self.start_total(index)
+        path = x.path(index)
         if index not in x.inputs:
-            x.inputs[index] = self.outcome.results["i:" + node.id] = params
+            x.inputs[index] = params
+            self.keep("i:" + path, params)
         self.partition.seq += 1
         message = TaskMessage(
             execution=x.id,
-            node=node.id,
+            node=path,
             attempt=attempt,
             task=node.task,
             params=params,
             workflow=x.name,
             queued_at=self.now,
-            timeout_ms=node.timeout_ms,
+            timeout_ms=x.settings.timeout_ms if node.timeout_ms is None else node.timeout_ms,
             priority=node.priority,
             lost=x.cells[index].lost,
+            heartbeat_ms=node.heartbeat_ms,
         )
-        token = ids.token(x.id, node.id, attempt)
-        seq = self.partition.seq
-        self.effect(Dispatch(token, node.queue, node.priority, seq, message, x.ready_node(index)))
+        token = ids.token(x.id, path, attempt)
+        self.effect(Dispatch(token, node.queue, node.priority, self.partition.seq, message, x.ready_node(index)))
+        if node.queue_timeout_ms is not None:
+            self.set_timer("queue", index, self.now + node.queue_timeout_ms)
         self.tell("node.queued", index)
 
     def leave(self, index: int, *, cancel: bool = False) -> None:
         """The node's attempt leaves the in-flight set."""
-        token = self.x.token(index)
-        self.effect(Ended(token, self.x.node(index).queue, cancel))
-        if self.x.halting == "halt" and not self.x.is_wanted(index):
+        x, node = self.x, self.x.node(index)
+        token = x.token(index)
+        self.effect(Ended(token, node.queue, cancel))
+        if node.queue_timeout_ms is not None:
+            self.effect(ClearTimer("queue", token))
+        if x.owner[index].halting == "halt" and not x.is_wanted(index):
             self.effect(ClearTimer("withdraw", token))
 
     def set_timer(self, kind: str, index: int, due_ms: int) -> None:
@@ -143,7 +248,8 @@ class Step:
     def record(self, index: int, record: AttemptRecord) -> None:
         """Keeps an attempt that ended."""
         log = self.x.attempts.setdefault(index, [])
-        log.append(record)
+        era = self.x.owner[index].era
+        log.append(msgspec.structs.replace(record, era=era) if era else record)
         self._write_attempts(index, log)
 
     def decide_last(self, index: int, decision: str, reason: str) -> None:
@@ -153,13 +259,20 @@ class Step:
         self._write_attempts(index, log)
 
     def _write_attempts(self, index: int, log: list[AttemptRecord]) -> None:
-        self.outcome.results["a:" + self.x.node(index).id] = pack_attempts(log)
+        self.keep("a:" + self.x.path(index), pack_attempts(log))
 
     def cancel(self, index: int, reason: str, *, tell: bool = True, cancel: bool = True) -> None:
-        """Ends a node that is not wanted any more. `cancel`: a worker that runs its attempt must be told."""
+        """Ends a node that is not wanted any more; what is inside it is the caller's (`scopes.cancel`).
+
+        `cancel`: a worker that runs its attempt must be told.
+        """
         cell = self.x.cells[index]
+        self.stale = self.stale or index in self.fresh or cell.status is NodeStatus.WAITING
         if cell.status is NodeStatus.QUEUED:
             self.leave(index, cancel=cancel)
+        elif cell.status is NodeStatus.RETRYING:
+            self.drop_retry(index, reason)
+        if cell.status is NodeStatus.QUEUED or (cell.status is NodeStatus.WAITING and not self.x.is_held(index)):
             self.record(
                 index,
                 AttemptRecord(
@@ -170,11 +283,46 @@ class Step:
                     reason=reason,
                 ),
             )
-        elif cell.status is NodeStatus.RETRYING:
-            self.drop_retry(index, reason)
         self.move(index, NodeEvent.CANCEL)
         if tell:
             self.tell("node.cancelled", index, {"reason": reason})
+
+    def skip(self, index: int) -> None:
+        """A guard, a join or a switch said no, or an `end` came first."""
+        self.move(index, NodeEvent.SKIP)
+        self.tell("node.skipped", index)
+
+    def start_total(self, index: int) -> None:
+        """The time of all attempts begins to count, with the first one of this era."""
+        total_ms = self.x.node(index).total_timeout_ms
+        if total_ms is not None and not self.x.attempts_of_era(index):
+            self.set_timer("total", index, self.now + total_ms)
+
+    def _drop_total(self, index: int) -> None:
+        """Clears the timer that `start_total` set; the node ends."""
+        x = self.x
+        if x.node(index).total_timeout_ms is not None and x.cells[index].attempt:
+            self.effect(ClearTimer("total", ids.token(x.id, x.path(index), x.first_of_era(index))))
+
+    def start_timeout(self, index: int) -> None:
+        """The time of an attempt that no worker runs begins to count."""
+        timeout_ms = self.x.node(index).timeout_ms
+        if timeout_ms is not None:
+            self.set_timer("timeout", index, self.now + timeout_ms)
+
+    def drop_timeouts(self, index: int) -> None:
+        """Clears the timer of an open attempt that holds no worker."""
+        if self.x.node(index).timeout_ms is not None:
+            self.clear_timer("timeout", index)
+
+    def forget_node(self, index: int) -> None:
+        """Removes what is stored about a node."""
+        path = self.x.path(index)
+        for name in ("o:", "i:", "a:", "c:", "ch:"):
+            self.keep(name + path, None)
+        x = self.x
+        for kept in (x.attempts, x.outputs, x.errors, x.values, x.caught, x.compensations, self.fresh):
+            kept.pop(index, None)
 
     def drop_retry(self, index: int, reason: str) -> None:
         """Clears whichever timer a RETRYING node waits for."""
@@ -183,6 +331,14 @@ class Step:
             self.decide_last(index, "stop", reason)
         else:
             self.clear_timer("retry", index)
+
+    def close_scope(self, scope: Scope, state: ScopeState) -> None:
+        """A scope has ended: nobody counts in it any more."""
+        x = self.x
+        scope.state, scope.held = state, False
+        for ends in (x.succeeded, x.failed, x.skipped):
+            ends[scope.base : scope.end] = [0] * len(scope.body.nodes)
+        self.touch_scope(scope)
 
     def close(self) -> None:
         """Writes the changed fields into the outcome."""

@@ -25,6 +25,8 @@ class NodeEvent(StrEnum):
 
     HOLD = "hold"
     """It may start, but `max_parallel` leaves no slot."""
+    OPEN = "open"
+    """An attempt begins that no worker runs: bodies, a child, a wait, a lookup."""
     DISPATCH = "dispatch"
     """Its first or next attempt goes to the outbox."""
     COMPLETE = "complete"
@@ -45,6 +47,10 @@ class ExecutionEvent(StrEnum):
     """What the machine decides about an execution."""
 
     TRIGGER = "trigger"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RETRY = "retry"
+    """It has ended and goes on from what failed, or from nodes that are named."""
     COMPLETE = "complete"
     """Every node has ended, and no failure counts."""
     FAIL = "fail"
@@ -60,20 +66,27 @@ NODE: Mapping[NodeStatus, Mapping[NodeEvent, NodeStatus]] = MappingProxyType(
     {
         _N.PENDING: {
             NodeEvent.HOLD: _N.WAITING,
+            NodeEvent.OPEN: _N.WAITING,
             NodeEvent.DISPATCH: _N.QUEUED,
             NodeEvent.SKIP: _N.SKIPPED,
             NodeEvent.BLOCK: _N.UPSTREAM_FAILED,
             NodeEvent.GIVE_UP: _N.FAILED,
             NodeEvent.CANCEL: _N.CANCELLED,
         },
-        # Ready, its guard passed, and waiting for a slot of max_parallel; also a retry that is due.
+        # Ready, its guard passed, and waiting for a slot of max_parallel; also a retry that is due. Or its attempt is
+        # open and no worker runs it.
         _N.WAITING: {
+            NodeEvent.OPEN: _N.WAITING,
+            NodeEvent.COMPLETE: _N.COMPLETED,
+            NodeEvent.ASK: _N.RETRYING,
+            NodeEvent.SKIP: _N.SKIPPED,
             NodeEvent.DISPATCH: _N.QUEUED,
             NodeEvent.GIVE_UP: _N.FAILED,
             NodeEvent.CANCEL: _N.CANCELLED,
         },
         # In flight. RUNNING is how readers show a QUEUED node whose token a worker has claimed.
         _N.QUEUED: {
+            NodeEvent.HOLD: _N.WAITING,
             NodeEvent.DISPATCH: _N.QUEUED,
             NodeEvent.COMPLETE: _N.COMPLETED,
             NodeEvent.ASK: _N.RETRYING,
@@ -81,6 +94,7 @@ NODE: Mapping[NodeStatus, Mapping[NodeEvent, NodeStatus]] = MappingProxyType(
             NodeEvent.CANCEL: _N.CANCELLED,
         },
         _N.RETRYING: {
+            NodeEvent.OPEN: _N.WAITING,
             NodeEvent.HOLD: _N.WAITING,
             NodeEvent.DISPATCH: _N.QUEUED,
             NodeEvent.GIVE_UP: _N.FAILED,
@@ -103,15 +117,23 @@ EXECUTION: Mapping[ExecutionStatus, Mapping[ExecutionEvent, ExecutionStatus]] = 
             ExecutionEvent.CRASH: _E.FAILED,
         },
         _E.RUNNING: {
+            ExecutionEvent.PAUSE: _E.PAUSED,
             ExecutionEvent.COMPLETE: _E.COMPLETED,
             ExecutionEvent.FAIL: _E.FAILED,
             ExecutionEvent.CANCEL: _E.CANCELLED,
             ExecutionEvent.CRASH: _E.FAILED,
         },
-        _E.PAUSED: {},  # nothing leads here yet
-        _E.COMPLETED: {},
-        _E.FAILED: {},
-        _E.CANCELLED: {},
+        # What runs goes on: its end may be that of the execution.
+        _E.PAUSED: {
+            ExecutionEvent.RESUME: _E.RUNNING,
+            ExecutionEvent.COMPLETE: _E.COMPLETED,
+            ExecutionEvent.FAIL: _E.FAILED,
+            ExecutionEvent.CANCEL: _E.CANCELLED,
+            ExecutionEvent.CRASH: _E.FAILED,
+        },
+        _E.COMPLETED: {ExecutionEvent.RETRY: _E.RUNNING},
+        _E.FAILED: {ExecutionEvent.RETRY: _E.RUNNING},
+        _E.CANCELLED: {ExecutionEvent.RETRY: _E.RUNNING},
     }
 )
 

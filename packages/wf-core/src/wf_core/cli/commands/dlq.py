@@ -29,15 +29,10 @@ def dlq() -> None:
 @options.looking
 def ls(limit: int, server: str | None, form: str) -> None:
     """List dead letters, newest first."""
-    found: list[DeadLetter] = []
-    cursor: str | None = None
+    from wf_core.cli.paging import gather
+
     with options.connect(server) as client:
-        while len(found) < limit:
-            page = client.dead_letters(cursor=cursor, limit=min(limit - len(found), _AT_A_TIME))
-            found += page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                break
+        found, more = gather(lambda cursor, size: client.dead_letters(cursor=cursor, limit=size), limit, _AT_A_TIME)
     columns = [
         ("ID", lambda d: d.id),
         ("STATUS", lambda d: d.status),
@@ -48,7 +43,7 @@ def ls(limit: int, server: str | None, form: str) -> None:
         ("REASON", lambda d: d.reason[:80]),
     ]
     print_list(found, form, columns, lambda d: str(d.id))
-    if cursor is not None and form == "table":
+    if more and form == "table":
         note(f"the newest {len(found)}; more with --limit")
 
 

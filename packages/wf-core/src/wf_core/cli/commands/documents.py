@@ -88,11 +88,11 @@ def graph(document: Path, kind: str) -> None:
     """Draw the graph of DOCUMENT as text levels, for Mermaid or for Graphviz."""
     from wf_core.cli.documents import read_document
     from wf_core.cli.drawing import dot, levels, mermaid
-    from wf_core.cli.follow import graph_of
+    from wf_core.cli.follow import outline
 
-    compiled, tasks = graph_of(read_document(document))
+    drawn = outline(read_document(document))
     draw = {"levels": levels, "mermaid": mermaid, "dot": dot}[kind]
-    for line in draw(compiled, tasks):
+    for line in draw(drawn.graph, drawn.tasks):
         write(line)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -11,11 +14,22 @@ from wf_core.cli import options
 from wf_core.cli.console import cell, lasted, note, plain, print_json, print_list, print_one, short, write
 
 if TYPE_CHECKING:
-    from wf_core.client import Event, Execution, Node, Summary
+    from wf_core.client import Attempt, Client, Event, Execution, Node, Summary
 
 _STATUSES = click.Choice(["PENDING", "RUNNING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED"], case_sensitive=False)
 _NODE_STATUSES = click.Choice(
-    ["PENDING", "QUEUED", "RUNNING", "RETRYING", "COMPLETED", "FAILED", "CANCELLED", "SKIPPED", "UPSTREAM_FAILED"],
+    [
+        "PENDING",
+        "QUEUED",
+        "RUNNING",
+        "RETRYING",
+        "WAITING",
+        "COMPLETED",
+        "FAILED",
+        "CANCELLED",
+        "SKIPPED",
+        "UPSTREAM_FAILED",
+    ],
     case_sensitive=False,
 )
 _AT_A_TIME = 200
@@ -40,23 +54,11 @@ def ls(  # noqa: PLR0913 - one argument per option
     form: str,
 ) -> None:
     """List executions, newest first."""
-    found: list[Summary] = []
-    cursor: str | None = None
+    from wf_core.cli.paging import gather
+
+    filters = {"status": status and status.upper(), "name": name, "label": label, "since": since, "q": search}
     with options.connect(server) as client:
-        while len(found) < limit:
-            page = client.list(
-                status=status.upper() if status else None,
-                name=name,
-                label=label,
-                since=since,
-                q=search,
-                cursor=cursor,
-                limit=min(limit - len(found), _AT_A_TIME),
-            )
-            found += page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                break
+        found, more = gather(lambda cursor, size: client.list(**filters, cursor=cursor, limit=size), limit, _AT_A_TIME)
     columns = [
         ("EXECUTION", lambda e: e.execution_id),
         ("NAME", lambda e: e.name),
@@ -66,7 +68,7 @@ def ls(  # noqa: PLR0913 - one argument per option
         ("TOOK", lambda e: lasted(e.started_at, e.ended_at)),
     ]
     print_list(found, form, columns, lambda e: e.execution_id)
-    if cursor is not None and form == "table":
+    if more and form == "table":
         note(f"the newest {len(found)}; more with --limit")
 
 
@@ -77,21 +79,44 @@ def _progress(execution: Summary) -> str:
 
 @click.command(short_help="Show one execution.")
 @options.execution
+@options.ascii_only
 @options.looking
-def show(execution: str, server: str | None, form: str) -> None:
-    """Show EXECUTION: its status, times, first failure, input and output."""
+def show(execution: str, server: str | None, form: str, ascii_only: bool) -> None:
+    """Show EXECUTION: its status, times, first failure, input, output, and the tree of its nodes."""
     from wf_core.cli.identity import resolve
 
     with options.connect(server) as client:
         found = client.get(resolve(client, execution))
-    print_one(found, form, lambda: _execution_lines(found), found.execution_id)
+        tree = _tree(client, found, ascii_only=ascii_only) if form == "table" else []
+    print_one(found, form, lambda: [*_execution_lines(found), *tree], found.execution_id)
+
+
+def _tree(client: Client, execution: Execution, *, ascii_only: bool) -> list[str]:
+    """Nothing for an execution that is too large for it (`wf watch` shows those) or whose document is not there."""
+    from wf_core.cli.follow import look
+    from wf_core.cli.screen import speaks_unicode
+    from wf_core.cli.tree import render
+    from wf_core.client import ApiError
+    from wf_core.errors import DocumentError
+
+    if execution.nodes_omitted:
+        return []
+    try:
+        view = look(client, execution)
+    except (ApiError, DocumentError):
+        return []
+    size = shutil.get_terminal_size((100, 40))
+    ascii_only = ascii_only or not speaks_unicode(sys.stdout)
+    lines = render(view, datetime.now(UTC), size.columns, size.lines, ascii_only=ascii_only)
+    return ["", *(line.text for line in lines)] if view.nodes else []
 
 
 def _execution_lines(found: Execution) -> list[str]:
     facts = {
         "execution": found.execution_id,
         "name": found.name + (f" {found.version}" if found.version else ""),
-        "status": found.status,
+        "status": found.status + (f" (ends {found.ending})" if found.ending else ""),
+        "parent": found.parent and f"{found.parent.execution_id} {found.parent.node}",
         "labels": ", ".join(f"{key}={value}" for key, value in found.labels.items()),
         "nodes": ", ".join(f"{count} {status}" for status, count in sorted(found.counts.items()) if count),
         "created": found.created_at,
@@ -117,10 +142,12 @@ def results(execution: str, node: str | None, server: str | None, form: str) -> 
 
     with options.connect(server) as client:
         found = client.results(resolve(client, execution))
+        # Results hold the top level; what is inside a container is asked for by itself.
+        inner = client.node(found.execution_id, node) if node is not None and node not in found.results else None
     if node is not None:
-        if node not in found.results:
-            raise NotFoundError(f"{found.execution_id} has no output of a node {node!r} (so far)")
-        print_json(found.results[node])
+        if inner is not None and inner.status != "COMPLETED":
+            raise NotFoundError(f"{found.execution_id} has no output of the node {node!r}: it is {inner.status}")
+        print_json(found.results[node] if inner is None else inner.output)
     elif form == "jsonl":
         for name, value in found.results.items():
             write(json.dumps({"node": name, "output": plain(value)}, ensure_ascii=False))
@@ -135,21 +162,29 @@ def results(execution: str, node: str | None, server: str | None, form: str) -> 
 @options.execution
 @click.option("--status", type=_NODE_STATUSES, help="Only those in this status.")
 @click.option("--task", help="Only those of this task.")
+@click.option(
+    "--under", metavar="NODE", help="Those inside this map, loop or dynamic node (price), item or pass (price[3])."
+)
 @options.looking
-def nodes(execution: str, status: str | None, task: str | None, server: str | None, form: str) -> None:
-    """List the nodes of EXECUTION."""
+def nodes(  # noqa: PLR0913 - one argument per option
+    execution: str, status: str | None, task: str | None, under: str | None, server: str | None, form: str
+) -> None:
+    """List the nodes of EXECUTION: those of its top level, or those inside one of them."""
     from wf_core.cli.identity import resolve
+    from wf_core.cli.view import progress_text
 
+    wanted = status.upper() if status else None
     with options.connect(server) as client:
-        found = client.all_nodes(resolve(client, execution), status=status.upper() if status else None, task=task)
+        found = client.all_nodes(resolve(client, execution), under=under, status=wanted, task=task)
     columns = [
         ("NODE", lambda n: n.node),
-        ("TASK", lambda n: n.task),
+        ("TASK", lambda n: n.task or f"({n.kind})"),
         ("STATUS", lambda n: n.status),
         ("ATTEMPTS", lambda n: n.attempts),
         ("WORKER", lambda n: n.worker),
         ("STARTED", lambda n: n.started_at),
         ("TOOK", lambda n: lasted(n.started_at, n.ended_at)),
+        ("PROGRESS", lambda n: progress_text(n.kind, n.progress)),
         ("ERROR", lambda n: n.error and f"{n.error.type}: {n.error.message}"[:80]),
     ]
     print_list(found, form, columns, lambda n: n.node)
@@ -169,18 +204,38 @@ def node(execution: str, node: str, server: str | None, form: str) -> None:
 
 
 def _node_lines(found: Node) -> list[str]:
-    lines = [f"{'node':<9} {found.node}", f"{'task':<9} {cell(found.task)}", f"{'status':<9} {found.status}"]
-    lines += [f"{'input':<9} {short(found.input)}"] if found.input is not None else []
-    lines += [f"{'output':<9} {short(found.output)}"] if found.output is not None else []
+    from wf_core.cli.view import progress_text
+
+    undo = found.compensation
+    facts = {
+        "node": found.node,
+        "task": found.task or f"({found.kind})",
+        "status": found.status,
+        "progress": progress_text(found.kind, found.progress),
+        "child": found.child and found.child.execution_id,
+        "undone": undo and f"{undo.status} by {undo.task} ({undo.node})",
+        "input": None if found.input is None else short(found.input),
+        "output": None if found.output is None else short(found.output),
+    }
+    lines = [f"{title:<9} {cell(value)}" for title, value in facts.items() if value not in (None, "")]
     for attempt in found.history:
-        budget = f" ({attempt.class_})" if attempt.class_ else ""
-        took = lasted(attempt.started_at, attempt.ended_at) if attempt.ended_at else "-"
-        lines += ["", f"attempt {attempt.attempt}  {attempt.status}{budget}  {took}  on {cell(attempt.worker)}"]
-        if attempt.error:
-            lines += [f"  {attempt.error.type}: {attempt.error.message}"]
-            lines += [f"  {line}" for line in (attempt.error.traceback or "").rstrip().splitlines()]
-        if attempt.decision:
-            lines += [f"  -> {attempt.decision}{f': {attempt.reason}' if attempt.reason else ''}"]
+        lines += ["", *_attempt_lines(attempt)]
+    return lines
+
+
+def _attempt_lines(attempt: Attempt) -> list[str]:
+    budget = f" ({attempt.class_})" if attempt.class_ else ""
+    took = lasted(attempt.started_at, attempt.ended_at) if attempt.ended_at else "-"
+    host = f" at {attempt.host}" if attempt.host else ""
+    lines = [f"attempt {attempt.attempt}  {attempt.status}{budget}  {took}  on {cell(attempt.worker)}{host}"]
+    if attempt.error:
+        lines += [f"  {attempt.error.type}: {attempt.error.message}"]
+        lines += [f"  because of {cause.type}: {cause.message}" for cause in attempt.error.causes]
+        lines += [f"  {line}" for line in (attempt.error.traceback or "").rstrip().splitlines()]
+    if attempt.log_tail:
+        lines += ["  it said last:", *(f"  | {line}" for line in attempt.log_tail.rstrip().splitlines())]
+    if attempt.decision:
+        lines += [f"  -> {attempt.decision}{f': {attempt.reason}' if attempt.reason else ''}"]
     return lines
 
 
@@ -244,3 +299,19 @@ def workers(server: str | None, form: str) -> None:
         ("STARTED", lambda w: w.started_at),
     ]
     print_list(found, form, columns, lambda w: w.id)
+    for worker in found:
+        for reason in worker.broken.values():
+            note(f"missing on {worker.id}: {reason}")
+
+
+@click.command(short_help="Say why an execution or a node is where it is.")
+@options.execution
+@click.argument("node", required=False)
+@options.looking
+def why(execution: str, node: str | None, server: str | None, form: str) -> None:
+    """Say why EXECUTION, or its NODE, is where it is: a sentence for each cause."""
+    from wf_core.cli.identity import resolve
+
+    with options.connect(server) as client:
+        found = client.why(resolve(client, execution), node)
+    print_one(found, form, lambda: [reason.sentence for reason in found.causes], found.node or found.execution_id)

@@ -1,4 +1,4 @@
-"""`wf submit`, `wf trigger`, `wf cancel`."""
+"""`wf submit`, `wf trigger`."""
 
 from __future__ import annotations
 
@@ -70,16 +70,3 @@ def trigger(  # noqa: PLR0913 - one argument per option
             return follow_to_end(client, execution_id, form, ascii_only=ascii_only)
     print_one(done, form, lambda: [f"{done.execution_id}  {done.status}"], done.execution_id)
     return None
-
-
-@click.command(short_help="Cancel an execution.")
-@options.execution
-@click.option("--reason", default="", help="Kept in the execution's history.")
-@options.looking
-def cancel(execution: str, reason: str, server: str | None, form: str) -> None:
-    """Cancel EXECUTION: nothing new starts, what runs is cancelled."""
-    from wf_core.cli.identity import resolve
-
-    with options.connect(server) as client:
-        done = client.cancel(resolve(client, execution), reason=reason)
-    print_one(done, form, lambda: [f"{done.execution_id}  {done.status}"], done.execution_id)

@@ -1,5 +1,6 @@
--- BEAT  KEYS {p}:m {p}:q {p}:cl {p}:hb  ARGV worker, msgpack([token, ...]) that it holds,
---       msgpack([[token, offset, incarnation], ...]) results appended and not known to be folded, ms after which an unknown claim is dropped
+-- BEAT  KEYS {p}:m {p}:q {p}:cl {p}:hb {p}:pg  ARGV worker, msgpack([token, ...]) that it holds,
+--       msgpack([[token, offset, incarnation], ...]) results appended and not known to be folded, ms after which an unknown claim is dropped,
+--       msgpack([[token, JSON], ...]) progress that is new, ms that progress outlives the last beat
 -- {tokens to cancel, results that were folded, results to append again}. Nothing is judged gone before the partition is live.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -10,7 +11,7 @@ local owner, run = string.match(m[5] or '', '^(.*)|(%x+)$')
 if live and run and (owner == m[4] or (m[4] or '') == '') then -- as in CLAIM
   live = run == string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 end
-local cancel, folded, resend, known = {}, {}, {}, {}
+local cancel, folded, resend, known, mine = {}, {}, {}, {}, {}
 redis.call('HINCRBY', KEYS[4], ARGV[1], 1)
 local function holder(token) -- asserts a claim that a roll-back of Redis forgot
   known[token] = true
@@ -24,6 +25,8 @@ for _, token in ipairs(cmsgpack.unpack(ARGV[2])) do
     if live then cancel[#cancel + 1] = token end
   elseif holder(token) ~= ARGV[1] then
     cancel[#cancel + 1] = token
+  else
+    mine[token] = true
   end
 end
 for _, done in ipairs(cmsgpack.unpack(ARGV[3])) do
@@ -39,6 +42,14 @@ for i = 1, #claims, 2 do
   local worker, since = string.match(claims[i + 1], '^(.*)|(%d+)$')
   if worker == ARGV[1] and not known[claims[i]] and now - since > tonumber(ARGV[4]) then
     redis.call('HDEL', KEYS[3], claims[i])
+  end
+end
+for _, said in ipairs(cmsgpack.unpack(ARGV[5])) do
+  if mine[said[1]] then redis.call('HSET', KEYS[5], said[1], said[2]) end
+end
+if redis.call('PEXPIRE', KEYS[5], ARGV[6]) == 1 then -- most partitions hold none
+  for _, token in ipairs(redis.call('HKEYS', KEYS[5])) do
+    if redis.call('HEXISTS', KEYS[3], token) == 0 then redis.call('HDEL', KEYS[5], token) end
   end
 end
 return {cancel, folded, resend}

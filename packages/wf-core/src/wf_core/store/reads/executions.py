@@ -8,16 +8,17 @@ from typing import Any, cast
 import msgspec
 from redis.asyncio import Redis
 
-from wf_core.states import NodeStatus
+from wf_core.states import ExecutionStatus, NodeStatus
 from wf_core.store.codec import unpack_nodes
 from wf_core.store.reads import snapshot as snapshots
-from wf_core.store.reads.documents import NodeTable
-from wf_core.store.reads.nodes import facts, raw, read_attempts
+from wf_core.store.reads.layout import Layout
+from wf_core.store.reads.nodes import Record, facts, progress_of, raw, read_records
 from wf_core.store.reads.snapshot import Execution, Snapshot
 from wf_core.store.reads.views import (
     ExecutionSummary,
     ExecutionView,
     NodeSummary,
+    ParentView,
     ResultsView,
     error_view,
     moment,
@@ -31,24 +32,25 @@ async def read_execution(
     redis: Redis, namespace: str, execution_id: str, *, nodes: bool = True
 ) -> ExecutionView | None:
     """An execution; None when there is none. At most three round trips, one less without its nodes."""
-    snapshot = await snapshots.take(redis, namespace, execution_id)
+    snapshot = await snapshots.take(redis, namespace, execution_id, deep=nodes)
     if snapshot is None:
         return None
     view = _view(snapshot)
     if not nodes and view.counts:
         return view
-    table = await snapshots.table_of(redis, namespace, snapshot)
+    layout = await snapshots.layout_of(redis, namespace, snapshot)
+    total = len(layout.root.names)
     if not view.counts:
-        view = msgspec.structs.replace(view, counts=_present({NodeStatus.PENDING.value: len(table.names)}))
+        view = msgspec.structs.replace(view, counts=_present({NodeStatus.PENDING.value: total}))
     if not nodes:
         return view
-    shown = await _summaries(redis, namespace, snapshot, table)
-    return msgspec.structs.replace(view, nodes=shown, nodes_omitted=len(table.names) - len(shown))
+    shown = await _summaries(redis, namespace, snapshot, layout)
+    return msgspec.structs.replace(view, nodes=shown, nodes_omitted=total - len(shown))
 
 
 async def read_results(redis: Redis, namespace: str, execution_id: str) -> ResultsView | None:
-    """The outputs of all nodes that have completed; None when there is no such execution."""
-    snapshot = await snapshots.take(redis, namespace, execution_id)
+    """The outputs of the nodes of the top level that have completed; None when there is no such execution."""
+    snapshot = await snapshots.take(redis, namespace, execution_id, deep=False)
     keys = snapshots.keys_of(namespace, execution_id)
     if snapshot is None or keys is None:
         return None
@@ -83,7 +85,15 @@ def _view(snapshot: Snapshot) -> ExecutionView:
     execution = snapshot.execution
     fields = msgspec.structs.asdict(summary(snapshot.execution_id, execution))
     fields["counts"] = _running(execution.counts, len(snapshot.claims))
-    return ExecutionView(**fields, input=msgspec.Raw(execution.input), output=raw(execution.output))
+    parent = execution.parent
+    return ExecutionView(
+        **fields,
+        input=msgspec.Raw(execution.input),
+        output=raw(execution.output),
+        parent=ParentView(execution_id=parent.execution, node=parent.node) if parent else None,
+        ending=ExecutionStatus(execution.ending) if execution.ending else None,
+        halting=execution.halting or None,
+    )
 
 
 def _running(counts: dict[str, int], claimed: int) -> dict[str, int]:
@@ -97,20 +107,23 @@ def _present(counts: dict[str, int]) -> dict[str, int]:
     return {status: count for status, count in counts.items() if count}
 
 
-async def _summaries(redis: Redis, namespace: str, snapshot: Snapshot, table: NodeTable) -> dict[str, NodeSummary]:
-    names = table.names[:MOST_NODES]
-    cells = snapshot.nodes(table)
-    tried = [name for name, cell in zip(names, cells, strict=False) if cell[1]]
-    history = await read_attempts(redis, namespace, snapshot.execution_id, tried)
+async def _summaries(redis: Redis, namespace: str, snapshot: Snapshot, layout: Layout) -> dict[str, NodeSummary]:
+    cells = snapshot.nodes(layout.root)[:MOST_NODES]
+    places = [layout.top(index) for index in range(len(cells))]
+    tried = [place for place, cell in zip(places, cells, strict=True) if cell[1]]
+    records = await read_records(redis, namespace, snapshot.execution_id, tried)
     shown = {}
-    for name, cell in zip(names, cells, strict=False):
-        known = facts(snapshot, name, cell, history.get(name, []))
-        shown[name] = NodeSummary(
+    for place, cell in zip(places, cells, strict=True):
+        record = records.get(place.path, Record())
+        known = facts(snapshot, place, cell, record.attempts)
+        shown[place.path] = NodeSummary(
             status=known.status,
             attempts=known.attempts,
             started_at=known.started_at,
             ended_at=known.ended_at,
             error=known.error,
+            kind=place.kind,
+            progress=progress_of(snapshot, layout, place, cell, record),
         )
     return shown
 

@@ -34,12 +34,46 @@ class NodeErrorView(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+class CauseView(msgspec.Struct, frozen=True, kw_only=True):
+    """An error that led to another one."""
+
+    type: str
+    message: str
+
+
 class AttemptErrorView(msgspec.Struct, frozen=True, kw_only=True):
-    """Why an attempt failed, in full."""
+    """Why an attempt failed, in full; `causes` are the errors that led to it, the nearest first."""
 
     type: str
     message: str
     traceback: str | None
+    causes: list[CauseView] = []
+
+
+class ProgressView(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a container is. Of a map `total` counts items (scopes, with `batch`), of a loop the passes allowed.
+
+    `pass_` is the number, from 0, of a loop's newest pass; null for a map.
+    """
+
+    total: int | None
+    opened: int
+    ended: int
+    failed: int
+    pass_: int | None = msgspec.field(default=None, name="pass")
+
+
+class ParentView(msgspec.Struct, frozen=True, kw_only=True):
+    """The node that a child execution runs for."""
+
+    execution_id: str
+    node: str
+
+
+class ChildView(msgspec.Struct, frozen=True, kw_only=True):
+    """The execution that a `workflow` node runs."""
+
+    execution_id: str
 
 
 class NodeSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +84,8 @@ class NodeSummary(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None
     ended_at: datetime | None
     error: NodeErrorView | None
+    kind: str = "task"
+    progress: ProgressView | msgspec.Raw | None = None
 
 
 class ExecutionSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +104,11 @@ class ExecutionSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExecutionView(msgspec.Struct, frozen=True, kw_only=True):
-    """One execution. `nodes` holds the first 1,000, `nodes_omitted` says how many follow; both unset on request."""
+    """One execution. `nodes` holds the first 1,000 of the top level, `nodes_omitted` says how many follow there.
+
+    Both are unset on request. `ending` is the status that it will end in while compensations and `finally` run,
+    `halting` says `halt` or `cancel` once a failure keeps it from starting anything but clean-up.
+    """
 
     execution_id: str
     name: str
@@ -82,7 +122,9 @@ class ExecutionView(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
-    parent: None = None
+    parent: ParentView | None = None
+    ending: ExecutionStatus | None = None
+    halting: str | None = None
     nodes: dict[str, NodeSummary] | msgspec.UnsetType = msgspec.UNSET
     nodes_omitted: int | msgspec.UnsetType = msgspec.UNSET
 
@@ -104,18 +146,22 @@ class ResultsView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
-    """A node in a list. `worker` is who runs it or ran it last."""
+    """A node in a list. `worker` is who runs it or ran it last; `task` and `queue` are null for other kinds.
+
+    `progress` is what a running task reported last, or how far a container is.
+    """
 
     node: str
     kind: str = "task"
-    task: str
+    task: str | None
     status: NodeStatus
     attempts: int
-    queue: str
+    queue: str | None
     worker: str | None
     started_at: datetime | None
     ended_at: datetime | None
     error: NodeErrorView | None
+    progress: ProgressView | msgspec.Raw | None = None
 
 
 class NodePage(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,13 +178,16 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     status: AttemptStatus
     class_: AttemptClass | None = msgspec.field(name="class")
     worker: str | None
+    host: str | None
     package: str | None
+    worker_package: str | None
     queued_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
     error: AttemptErrorView | None
     decision: str | None
     reason: str | None
+    log_tail: str | None
 
 
 class NodeDetail(NodeView, frozen=True, kw_only=True):
@@ -146,7 +195,8 @@ class NodeDetail(NodeView, frozen=True, kw_only=True):
 
     input: msgspec.Raw | None
     output: msgspec.Raw | None
-    child: None = None
+    child: ChildView | None = None
+    compensation: NodeView | None = None
     history: list[AttemptView]
 
 
@@ -183,6 +233,8 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None
     last_seen: datetime
     silent_ms: int
+    broken: dict[str, str] = {}
+    """Why tasks are missing on it: task or file name → a sentence; the first few."""
 
 
 class TaskView(TaskInfo, frozen=True, kw_only=True):
@@ -208,18 +260,22 @@ def attempt_view(record: AttemptRecord) -> AttemptView:
     """An attempt as its node's history shows it."""
     error = None
     if record.error is not None:
+        causes = [CauseView(type=cause.type, message=cause.message) for cause in record.error.causes]
         trace = record.error.traceback or None
-        error = AttemptErrorView(type=record.error.type, message=record.error.message, traceback=trace)
+        error = AttemptErrorView(type=record.error.type, message=record.error.message, traceback=trace, causes=causes)
     return AttemptView(
         attempt=record.attempt,
         status=record.status,
         class_=record.class_,
         worker=record.worker or None,
+        host=record.host or None,
         package=record.package or None,
+        worker_package=record.worker_package or None,
         queued_at=moment(record.queued_at),
         started_at=moment(record.started_at),
         ended_at=moment(record.ended_at),
         error=error,
         decision=record.decision or None,
         reason=record.reason or None,
+        log_tail=record.log_tail or None,
     )

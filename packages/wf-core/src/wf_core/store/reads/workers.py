@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from redis.asyncio import Redis
@@ -27,6 +27,7 @@ class _Published(msgspec.Struct, frozen=True):
     version: str = ""
     catalogue: str = ""
     started_at: int | None = None
+    broken: dict[str, str] = {}
 
 
 _decoder = msgspec.json.Decoder(_Published)
@@ -47,8 +48,35 @@ async def read_workers(redis: Redis, namespace: str, now_ms: int) -> list[Worker
             started_at=moment(published.started_at),
             last_seen=cast("Any", moment(seen_ms)),
             silent_ms=max(0, now_ms - seen_ms),
+            broken=published.broken,
         )
         for published, seen_ms in await _published(redis, namespace)
+    ]
+
+
+class Capacity(NamedTuple):
+    """What a worker that beats takes, and whether it has room."""
+
+    worker: str
+    queues: frozenset[str]
+    tasks: frozenset[str]
+    free: int
+    last_seen_ms: int
+
+
+async def read_capacities(redis: Redis, namespace: str) -> list[Capacity]:
+    """What each worker takes, by id. Three round trips."""
+    published = await _published(redis, namespace)
+    catalogues = await _catalogues(redis, namespace, [worker for worker, _ in published])
+    return [
+        Capacity(
+            worker.id,
+            frozenset(worker.queues),
+            frozenset(catalogues.get(worker.catalogue, Catalogue()).tasks),
+            worker.free,
+            seen_ms,
+        )
+        for worker, seen_ms in published
     ]
 
 

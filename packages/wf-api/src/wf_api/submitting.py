@@ -1,0 +1,116 @@
+"""From a request to an execution: its document comes with it, or is a registered definition."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from wf_api.acceptance import pending
+from wf_api.answers import answer
+from wf_api.bounded import ANSWER_SECONDS
+from wf_api.creation import Creation, create, is_known, repetition, request_of
+from wf_api.definitions import definition
+from wf_api.endings import wait_for_end
+from wf_api.envelope import Envelope
+from wf_api.intake import Submission, checked, take
+from wf_api.pinning import pin
+from wf_api.problems import of_document
+from wf_api.views import execution_end
+from wf_core import payload
+from wf_core.definitions import Reference
+from wf_core.errors import DocumentError
+
+if TYPE_CHECKING:
+    from fastapi import Response
+
+    from wf_api.body import Body
+    from wf_api.context import ApiContext
+    from wf_api.idempotency import Idempotency
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a client wants it: `trigger` starts the execution, `hurry` does not wait until it is applied.
+
+    `seconds` is how long its end is waited for, once it is applied.
+    """
+
+    trigger: bool
+    allow_unknown: bool
+    hurry: bool
+    seconds: float
+
+
+async def submit(context: ApiContext, body: Body, envelope: Envelope, wish: Wish, idempotency: Idempotency) -> Response:
+    """Creates the execution that POST /workflow asks for. Raises the problems 409, 422 and 503."""
+    if isinstance(envelope.workflow, str):
+        reference = Reference.parse(envelope.workflow)
+        return await submit_registered(context, reference, envelope, wish, idempotency, name_at=envelope.prefix)
+    repeated = await is_known(context, idempotency)  # a repetition gets its first answer, whoever knows its tasks now
+    submission = await take(
+        context, body, envelope, trigger=wish.trigger, allow_unknown=wish.allow_unknown, repeated=repeated
+    )
+    creation = await create(context, submission, idempotency, wait=not wish.hurry)
+    return await _answer(context, creation, wish, triggered=submission.trigger)
+
+
+async def submit_registered(  # noqa: PLR0913 - the definition, what comes with it, where it is named
+    context: ApiContext,
+    reference: Reference,
+    envelope: Envelope,
+    wish: Wish,
+    idempotency: Idempotency,
+    *,
+    name_at: str | None = None,
+    version_at: str = "",
+) -> Response:
+    """Creates an execution of a registered definition. Raises as `submit`, and as `definition` when it is not there."""
+    trigger = wish.trigger or envelope.trigger
+    asked = [reference.name, reference.version, envelope.input, envelope.labels, trigger]
+    creation = await repetition(context, idempotency, request_of(*asked), trigger=trigger, wait=not wish.hurry)
+    if creation is None:
+        submission = await take_registered(
+            context, reference, replace(envelope, trigger=trigger), wish, name_at=name_at, version_at=version_at
+        )
+        submission = replace(submission, asked=tuple(asked))
+        creation = await create(context, submission, idempotency, wait=not wish.hurry)
+    return await _answer(context, creation, wish, triggered=trigger)
+
+
+async def take_registered(  # noqa: PLR0913 - the definition, what comes with it, where it is named
+    context: ApiContext,
+    reference: Reference,
+    envelope: Envelope,
+    wish: Wish,
+    *,
+    name_at: str | None,
+    version_at: str = "",
+) -> Submission:
+    """The submission of a registered definition, checked again: workers and other definitions come and go."""
+    found = await definition(context, reference, name_at=name_at, version_at=version_at)
+    canonical = bytes(found.document)
+    whole = await context.compute(len(canonical), lambda: payload.decode(canonical))
+    envelope = replace(envelope, workflow=whole)
+    try:
+        taken = await checked(
+            context, envelope, len(canonical), trigger=envelope.trigger, allow_unknown=wish.allow_unknown
+        )
+        return replace(taken, pinned=await pin(context, taken.canonical))
+    except DocumentError as error:
+        raise of_document(error) from error
+
+
+async def _answer(context: ApiContext, creation: Creation, wish: Wish, *, triggered: bool) -> Response:
+    headers = {"Location": f"/workflows/{creation.execution_id}"}
+    if wish.hurry:
+        headers["Preference-Applied"] = "respond-async"
+    if wish.seconds and triggered and await wait_for_end(context, creation.execution_id, wish.seconds):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return answer(await execution_end(context, creation.execution_id), 201, headers)
+    shown: dict[str, Any] = {
+        "execution_id": creation.execution_id,
+        "status": creation.status,
+        **pending(creation.delivery),
+    }
+    return answer(shown, 201, headers)

@@ -1,0 +1,1 @@
+"""Conformance: what other engines document, run here. `cases/` is the data, one file a topic."""
