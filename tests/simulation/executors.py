@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 _CATALOGUE = Catalogue(tasks={"t": TaskInfo(name="t")})
+_FOR_EVER = 10**9
 _PROGRESS = b'{"done":1}'
 
 
@@ -91,7 +92,9 @@ class Executors:
             started_at=self._now_ms(),
         )
         seconds = self._world.random.choice((0.01, 0.05, 0.3, 1.5, 4.0)) * self._world.random.random()
-        timer = asyncio.get_running_loop().call_later(seconds, self._finish, attempt.id)
+        limit = min(message.timeout_ms or _FOR_EVER, message.heartbeat_ms or _FOR_EVER) / 1000
+        finish = self._finish if seconds <= limit else self._time_is_over
+        timer = asyncio.get_running_loop().call_later(min(seconds, limit), finish, attempt.id)
         self._attempts[attempt.id] = (attempt, timer)
         self._settled.clear()
 
@@ -117,6 +120,9 @@ class Executors:
             self._end(number, Ended(status, error=Failure(type="Oops", message="went wrong")))
         else:
             self._end(number, Ended(AttemptStatus.COMPLETED, output=b"1"))
+
+    def _time_is_over(self, number: int) -> None:
+        self._end(number, Ended(AttemptStatus.TIMED_OUT, error=Failure(type="TimeoutError", message="too slow")))
 
     def _end(self, number: int, ended: Ended) -> None:
         attempt, timer = self._attempts.pop(number)

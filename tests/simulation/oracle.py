@@ -76,7 +76,7 @@ class Oracle:
         for raw, value in self._world.redis.store.keys.items():
             key = raw.decode()
             kind = key.partition("}:")[2].partition(":")[0]
-            if kind in {"q", "om", "ob", "qa", "tm", "cl", "acc"} and isinstance(value, Hash | Zset):
+            if kind in {"q", "om", "ob", "qa", "tm", "cl", "acc", "ck"} and isinstance(value, Hash | Zset):
                 left[kind] += [name.decode() for name in value]
         return dict(left)
 
@@ -91,7 +91,8 @@ class Oracle:
     def check_histories(self) -> None:
         """Raises Violation when a node ended twice, or an attempt's number went back.
 
-        A node inside a container that is tried again ends once for each of its attempts.
+        A node inside a container that is tried again ends once for each of its attempts, and any node once more after
+        each `retry` of the execution.
         """
         for raw, entries in self._world.redis.store.keys.items():
             if raw.partition(b"}:")[2].startswith(b"h:"):
@@ -103,6 +104,8 @@ class Oracle:
         for _, fields in entries:
             node, status = fields.get(b"node", b""), fields.get(b"status", b"")
             attempt = int(fields.get(b"attempt", b"0"))
+            if fields[b"kind"] == b"execution.retried":
+                ended.clear()
             if fields[b"kind"].startswith(b"node.") and status in _TERMINAL:
                 inside = b"/" in node or b"[" in node
                 once = (node, attempt if inside else 0)

@@ -155,8 +155,9 @@ class Commands:
     def mget(self, keys: Sequence[str]) -> Any:
         return self._do(("MGET", *keys))
 
-    def set(self, key: str, value: Any, ex: int | None = None) -> Any:
-        return self._do(("SET", key, value, *(("EX", ex) if ex is not None else ())), lambda _: True)
+    def set(self, key: str, value: Any, ex: int | None = None, px: int | None = None) -> Any:
+        ttl = ("EX", ex) if ex is not None else ("PX", px) if px is not None else ()
+        return self._do(("SET", key, value, *ttl), lambda _: True)
 
     def delete(self, *keys: str) -> Any:
         return self._do(("DEL", *keys))

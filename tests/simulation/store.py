@@ -138,7 +138,7 @@ class Store:
     def _do_set(self, key: bytes, value: bytes, *options: bytes) -> bytes:
         self._assign(key, value)
         if options:
-            self._expire[key] = self._now() + int(options[1])
+            self._expire[key] = self._now() + int(options[1]) / (1000 if options[0] == b"PX" else 1)
         return b"OK"
 
     def _do_setrange(self, key: bytes, start: bytes, data: bytes) -> int:

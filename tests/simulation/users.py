@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from simulation.documents import SUBMISSIONS
+from simulation.jobs import Deed, Job
 from simulation.patches import STAGE
+from wf_api import orders, verbs
 from wf_api.cached import Cached
 from wf_api.context import ApiContext
-from wf_api.control import cancel, trigger
+from wf_api.control import Answer, nothing, order
 from wf_api.creation import create
+from wf_api.heads import Head, read_head
 from wf_api.idempotency import Idempotency
 from wf_api.positions import Positions
 from wf_api.problems import ProblemError
@@ -22,49 +25,12 @@ from wf_core.store.scripts import Scripts
 
 if TYPE_CHECKING:
     from simulation.world import World
-    from wf_api.intake import Submission
 
 _AWAY = (*redis_errors, UnavailableError, TimeoutError)
-
-
-@dataclass
-class Job:
-    """One execution that somebody wants. `started`, `cancelled`: it was answered so."""
-
-    key: str
-    execution_id: str
-    submission: Submission = field(repr=False)
-    at: float
-    cancel_after: float | None
-    triggers: bool
-    created: bool = False
-    started: bool = False
-    cancelled: bool = False
-    tries: int = 0
-    given_up: bool = False
-    promised: bool = False
-    """The answer was that it will be carried out, once the log is back."""
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the user got what they wanted."""
-        return self.given_up or (self.started and (self.cancel_after is None or self.cancelled))
-
-
-def jobs(world: World, count: int, seconds: float) -> list[Job]:
-    """The executions of a run, spread over the first seconds of the storm."""
-    draw = world.random.random
-    return [
-        Job(
-            key=(key := f"{world.name}-{world.seed}-{n}"),
-            execution_id=Idempotency(key).execution_id(world.settings.partitions, 0),
-            submission=SUBMISSIONS[world.random.randrange(len(SUBMISSIONS))],
-            at=draw() * seconds,
-            cancel_after=draw() * 4 if draw() < 0.15 else None,
-            triggers=draw() < 0.7,
-        )
-        for n in range(count)
-    ]
+_REFUSED = ("wrong-state", "unknown-node")
+"""It was started before, or has ended before it was cancelled; the approval does not ask (yet)."""
+_ANSWER, _PAYLOAD = 5, 7
+_REASON = "simulated"
 
 
 class Api:
@@ -77,7 +43,8 @@ class Api:
         """Serves every user at once until all are done."""
         context = await self._context()
         try:
-            await asyncio.gather(*(self._serve(context, job) for job in self._world.jobs if not job.is_done))
+            users = (User(self._world, context, job) for job in self._world.jobs if not job.is_done)
+            await asyncio.gather(*(user.live() for user in users))
         finally:
             await context.positions.close()
 
@@ -99,44 +66,160 @@ class Api:
             readiness=Cached(_nothing, 1.0),
         )
 
-    async def _serve(self, context: ApiContext, job: Job) -> None:
-        world = self._world
-        if job.tries and world.faults.active and world.random.random() < 0.5:
+
+class User:
+    """One who wants one execution. What was answered is kept in the job, for the next API process."""
+
+    def __init__(self, world: World, context: ApiContext, job: Job) -> None:
+        self._world = world
+        self._context = context
+        self._job = job
+
+    async def live(self) -> None:
+        """Creates the execution, starts it, does what is to be done with it, and sees to it that it ends."""
+        job, world = self._job, self._world
+        if job.may_give_up and job.tries and world.faults.active and world.random.random() < 0.5:
             job.given_up = True  # the process died before it answered, and the user does not come back
             return
         job.tries += 1
         await asyncio.sleep(max(0.0, job.at - world.loop.now))
-        key = Idempotency(job.key)
-        submission = job.submission
+        await self._start()
+        while not job.ended:
+            for deed in job.deeds:
+                await self._do(deed)
+            job.ended = await self._has_ended()
+            await asyncio.sleep(0.5 + world.random.random())
+
+    async def _start(self) -> None:
+        job, key = self._job, Idempotency(self._job.key)
+        submission = job.story.submission
         if not job.triggers:
             submission = replace(submission, trigger=False)
         if not job.created:
-            await self._ask(job, lambda: create(context, submission, key, wait=True))
+            await self._ask(lambda: create(self._context, submission, key, wait=True))
             job.created, job.started = True, job.triggers
+        for deed in job.deeds:
+            if deed.early:
+                await self._do(deed)
         if not job.started:
-            await self._ask(job, lambda: trigger(context, job.execution_id, None, key, wait=True))
+            await self._order(verbs.TRIGGER, job.key, None, self._input)
             job.started = True
-        if job.cancel_after is not None and not job.cancelled:
-            await asyncio.sleep(job.cancel_after)
-            await self._ask(job, lambda: cancel(context, job.execution_id, "simulated", key, wait=True))
-            job.cancelled = True
 
-    async def _ask(self, job: Job, request: Any) -> Any:
+    async def _input(self, head: Head) -> dict[str, Any]:
+        return await orders.trigger(self._context, self._job.execution_id, head, None)
+
+    async def _do(self, deed: Deed) -> None:
+        if deed.done:
+            return
+        await asyncio.sleep(deed.after)
+        for _ in range(deed.times):
+            deed.refused = await self._command(deed, deed.key) is None
+        deed.done = True
+
+    async def _command(self, deed: Deed, key: str) -> Answer | None:
+        match deed.verb:
+            case "cancel":
+                return await self._order(verbs.CANCEL, key, _REASON, _reason)
+            case "pause":
+                return await self._order(verbs.PAUSE, key, _REASON, _reason)
+            case "resume":
+                return await self._order(verbs.RESUME, key, None, nothing)
+        return await self._order(
+            verbs.SIGNAL, key, [deed.name, _PAYLOAD], lambda _: orders.signal(self._context, deed.name, _PAYLOAD)
+        )
+
+    # --- until it has ended
+
+    async def _has_ended(self) -> bool:
+        """Looks at the execution, and does what it waits for. Whether it has ended for good."""
+        job, kind = self._job, self._world.kind
+        head = await self._ask(lambda: read_head(self._context.redis, self._world.namespace, job.execution_id))
+        calm = not self._world.faults.active
+        if head is None:  # lost for good
+            return True
+        if head.status in (verbs.COMPLETED, verbs.FAILED, verbs.CANCELLED):
+            if job.retried < job.retries:
+                await self._retry()
+                return False
+            return calm or not kind.loses_log
+        for node in job.story.approvals:
+            await self._answer(node, again=calm and kind.loses_log)
+        if calm:
+            await self._say_again()
+        return False
+
+    async def _retry(self) -> None:
+        """Once more, from what failed; after that it may wait for the same signals again."""
+        job, number = self._job, self._job.retried
+        nodes = [job.story.first] if job.from_first else []
+        verb = verbs.RETRY_FROM if nodes else verbs.RETRY
+
+        async def fields(head: Head) -> dict[str, Any]:
+            return await orders.retry(self._context, job.execution_id, head, nodes, None)
+
+        if await self._order(verb, f"{job.key}-retry{number}", [nodes, None], fields) is not None:
+            self._world.counts["retried"] += 1
+            job.deeds += [Deed("signal", f"{job.key}-{name}-after{number}", 0.0, name) for name in job.story.signals]
+        job.retried += 1
+
+    async def _answer(self, node: str, *, again: bool) -> None:
+        """Answers an approval, once for each time that it asks."""
+        job = self._job
+        key = f"{job.key}-{node}-{job.answers.total()}"
+        asked: list[int] = []
+
+        async def fields(head: Head) -> dict[str, Any]:
+            found = await orders.answer(self._context, job.execution_id, head, node, _ANSWER)
+            if found["attempt"] <= job.answers[node] and not again:
+                raise ProblemError("wrong-state", "it was answered")
+            asked.append(found["attempt"])
+            return found
+
+        if await self._order(verbs.ANSWER, key, [node, _ANSWER], fields) is not None:
+            self._world.counts["answered"] += 1
+            job.answered(node, asked[-1] if asked else 1)
+
+    async def _say_again(self) -> None:
+        """What Redis refused that had gone back; and all that the log has lost, if it has."""
+        job, lost = self._job, self._world.kind.loses_log
+        job.repeated += 1
+        for deed in job.deeds:
+            if deed.verb in ("resume", "signal") and (lost or (deed.refused and self._world.kind.loses_state)):
+                key = f"{deed.key}-again{job.repeated}" if lost else deed.key
+                deed.refused = await self._command(deed, key) is None
+
+    # --- requests
+
+    async def _order(
+        self, verb: verbs.Verb, key: str, body: object, fields: Callable[[Head], Awaitable[dict[str, Any]]]
+    ) -> Answer | None:
+        """Sends a command until it is answered; None when it was refused."""
+        execution_id, idempotency = self._job.execution_id, Idempotency(key)
+        answer: Answer | None = await self._ask(
+            lambda: order(self._context, verb, execution_id, body, idempotency, fields, wait=True)
+        )
+        return answer
+
+    async def _ask(self, request: Callable[[], Awaitable[Any]]) -> Any:
         while True:
             try:
                 return await request()
             except ProblemError as problem:
-                if problem.kind == "wrong-state":  # started before, or ended before it was cancelled
+                if problem.kind in _REFUSED:
                     return None
                 forgotten = problem.kind == "unknown-execution" and self._world.kind.loses_state
                 if forgotten and self._world.kind.loses_log and not self._world.faults.active:
                     return None  # Redis and the log both lost it
                 if not forgotten and problem.kind != "unavailable":
                     raise
-                job.promised = job.promised or "execution_id" in problem.members
+                self._job.promised = self._job.promised or "execution_id" in problem.members
             except _AWAY:
                 pass
             await asyncio.sleep(0.2 + self._world.random.random())
+
+
+async def _reason(_head: Head) -> dict[str, Any]:
+    return {"reason": _REASON}
 
 
 async def _nothing() -> Any:

@@ -15,13 +15,14 @@ from redis.exceptions import ResponseError
 
 from simulation.executors import Executors
 from simulation.faults import Faults
+from simulation.jobs import jobs
 from simulation.log import LogServer
 from simulation.loop import OUTSIDE, PROCESS, Loop, Process
 from simulation.mutants import NONE, Mutant
 from simulation.oracle import Oracle, Violation
 from simulation.patches import STAGE
 from simulation.redis import RedisServer
-from simulation.users import Api, jobs
+from simulation.users import Api
 from wf_core.broker import topics
 from wf_core.broker.protocol import OffsetOutOfRangeError, TopicPartition
 from wf_core.errors import UnavailableError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import quote
 
@@ -121,3 +122,23 @@ async def test_retry(api: httpx.AsyncClient, finish: Any) -> None:
     await asked(api, execution_id, "retry", "RUNNING", **{"from": ["price"]})
     await asked(api, execution_id, "cancel", "CANCELLED")
     assert "was cancelled" in (await sentences(api, execution_id))[0]
+
+
+async def test_one_answer_counts(api: httpx.AsyncClient) -> None:
+    """Of several answers to one approval at once the first one counts; the others learn that it came first."""
+    document = {"name": "asks", "nodes": {"ask": {"kind": "approval"}, "more": {"kind": "approval"}}}
+    execution_id = await started(api, document)
+    await node_is(api, execution_id, "ask", "WAITING")
+    path = f"/workflows/{execution_id}/approvals/ask"
+    answers = await asyncio.gather(*(api.post(path, json={"answer": number}) for number in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
+    given = next(number for number, answer in enumerate(answers) if answer.status_code == 200)
+    assert (await node_is(api, execution_id, "ask", "COMPLETED"))["output"] == given
+    more = f"/workflows/{execution_id}/approvals/more"
+    same = await asyncio.gather(
+        *(api.post(more, json={"answer": 1}, headers={"Idempotency-Key": "k"}) for _ in range(4))
+    )
+    assert {answer.status_code for answer in same} == {200}
+    await reaches(api, execution_id, "COMPLETED")
+    again = await api.post(more, json={"answer": 1}, headers={"Idempotency-Key": "k"})
+    assert (again.status_code, again.json()["status"]) == (200, "COMPLETED")

@@ -56,7 +56,7 @@ def test_fields_that_this_release_does_not_know_are_ignored():
         (packed(LOST, v=2), "its version is 2, this release reads up to 1"),
         (packed(LOST, v=2, attempt={"of": "another shape"}), "its version is 2"),
         (packed({"kind": "suspended"}, v=3), "its version is 3"),
-        (packed(CREATED, rules=2), "it needs rules 2, this release has 1"),
+        (packed(CREATED, rules=3), "it needs rules 3, this release has 2"),
     ],
 )
 def test_a_record_of_a_newer_release_is_told_from_garbage(record: bytes, reason: str):

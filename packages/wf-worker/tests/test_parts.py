@@ -1,4 +1,4 @@
-"""The parts of a worker that need no server: frames, failures, lanes."""
+"""The parts of a worker that need no server: frames, tails, lanes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,9 @@ from wf_core.settings import Settings
 from wf_core.states import AttemptStatus
 from wf_core.store.keys import InstallationKeys, PartitionKeys
 from wf_core.store.scripts import BeatReply
-from wf_core.tasks import Fatal, RetryAfter
 from wf_core.wire import TaskMessage
 from wf_worker import executors as executors_module
 from wf_worker.executors import Executors
-from wf_worker.failure import CAUSE_LIMIT, MESSAGE_LIMIT, MOST_CAUSES, TRACEBACK_LIMIT, class_names, failure_of
 from wf_worker.frames import Cancel, Done, News, Run, Splitter, from_child, pack, to_child
 from wf_worker.heartbeat import Heartbeat
 from wf_worker.intake import Intake
@@ -53,60 +51,6 @@ def test_frame_beyond_the_limit():
     """An absurd length means that the other side speaks something else."""
     with pytest.raises(ValueError, match="at most"):
         list(Splitter().feed(b"\xff\xff\xff\xff"))
-
-
-def raised(error: BaseException) -> BaseException:
-    """The error with a traceback."""
-    try:
-        raise error  # noqa: TRY301 - it needs a traceback
-    except BaseException as caught:  # noqa: BLE001 - whatever it is
-        return caught
-
-
-def test_failure_is_bounded():
-    """Message and traceback are cut; what matters of a traceback is its end."""
-
-    def deep(n: int) -> None:
-        if n:
-            deep(n - 1)
-        raise ValueError("x" * 3 * MESSAGE_LIMIT)
-
-    try:
-        deep(300)
-    except ValueError as error:
-        failure = failure_of(error)
-    assert len(failure.message) == MESSAGE_LIMIT
-    assert len(failure.traceback) <= TRACEBACK_LIMIT
-    assert failure.traceback.endswith("x\n")
-
-
-def test_failure_of_anything():
-    """Errors whose own methods raise, and texts with lone surrogates, become failures that can travel."""
-
-    class RudeError(Exception):
-        def __str__(self) -> str:
-            raise RuntimeError("no")
-
-    assert "cannot be shown" in failure_of(raised(RudeError())).message
-    assert failure_of(raised(ValueError("\ud800"))).message == "\\ud800"
-    assert failure_of(raised(Fatal("x"))).fatal
-    assert failure_of(raised(RetryAfter(float("inf")))).retry_after_ms is None
-
-
-def test_everything_of_a_failure_is_bounded():
-    """Names, classes and the chain of causes are cut too, so that the log takes any failure."""
-    endless = type("N" * 5000, (ValueError,), {})("x" * 5000)
-    endless.__cause__ = other = RuntimeError("y" * 5000)
-    other.__context__ = endless  # a ring
-    failure = failure_of(raised(endless))
-    assert (len(failure.type), max(map(len, failure.classes))) == (200, 200)
-    assert [(cause.type, len(cause.message)) for cause in failure.causes] == [("RuntimeError", CAUSE_LIMIT)]
-    longest = ValueError("ü" * 10_000)
-    for _ in range(50):
-        wrapped = ValueError("\U0001f600" * 10_000)
-        wrapped.__cause__, longest = longest, wrapped
-    assert len(failure_of(raised(longest)).causes) == MOST_CAUSES
-    assert len(msgspec.msgpack.encode(failure_of(raised(longest)))) < 200_000
 
 
 def test_tail_is_bounded():
@@ -148,12 +92,6 @@ def test_what_completed_is_not_told():
     teller.end(RUN, tell=False)
     teller.end(RUN, tell=True)
     assert sent == []
-
-
-def test_class_names():
-    """An error is known by the short and full names of its class and its bases, itself first."""
-    assert class_names(asyncio.TimeoutError)[:2] == ("TimeoutError", "builtins.TimeoutError")
-    assert {"OSError", "builtins.Exception", "BaseException"} <= set(class_names(TimeoutError))
 
 
 def waiting(offset: int, partition: int, queued_at: int) -> Waiting:

@@ -100,9 +100,13 @@ async def _delivered(context: ApiContext, asked: Asked, head: Head, stored: Stor
     status = verb.answer or (RUNNING if head.starts else head.status)
     if delivery.applied and verb.looks:
         async with asyncio.timeout(ANSWER_SECONDS):
-            status = (await read_head(context.redis, context.settings.namespace, execution_id)).status
-        if status in verb.late:  # it ended before the command came
-            raise _wrong_state(verb, status)
+            after = await read_head(context.redis, context.settings.namespace, execution_id)
+        if verb.unheard and asked.command_id not in after.commands:
+            raise ProblemError("wrong-state", verb.unheard, current_status=after.status)
+        if after.status in verb.late:  # it ended before the command came
+            raise _wrong_state(verb, after.status)
+        if verb.answer is None or verb.late:
+            status = after.status
     return Answer(execution_id, status, delivery)
 
 

@@ -27,6 +27,8 @@ class Verb:
     """Statuses in which there is nothing left to do: the same answer again."""
     late: tuple[ExecutionStatus, ...] = ()
     """Statuses that show, after the command was applied, that it came too late."""
+    unheard: str = ""
+    """Why it may have changed nothing, though it was allowed when it was asked for: the detail of the problem then."""
     several: bool = False
     """Whether several may wait to be folded; else one is kept, and others find it there."""
     shared: bool = False
@@ -35,7 +37,7 @@ class Verb:
     @property
     def looks(self) -> bool:
         """Whether its answer depends on where the execution stands after the command was applied."""
-        return self.answer is None or bool(self.late)
+        return self.answer is None or bool(self.late or self.unheard)
 
 
 TRIGGER = Verb(
@@ -78,14 +80,23 @@ RETRY = Verb(
     (FAILED, CANCELLED),
     "only one that is FAILED or CANCELLED is retried, and a COMPLETED one with `from`.",
     answer=RUNNING,
+    unheard="Another retry came first: the execution runs already.",
     several=True,
 )
 RETRY_FROM = replace(RETRY, allowed=_ENDED, refusal="only one that has ended is retried.")
-SIGNAL = Verb("signal", wire.Signalled, _NOT_ENDED, "it has ended, and takes no signals.", several=True)
+SIGNAL = Verb(
+    "signal",
+    wire.Signalled,
+    _NOT_ENDED,
+    "it has ended, and takes no signals.",
+    unheard="The execution has ended, or holds as many signals that nobody has taken as it can.",
+    several=True,
+)
 ANSWER = Verb(
     "answer",
     wire.Answered,
     (RUNNING, PAUSED),
     "approvals are answered while it is RUNNING or PAUSED.",
+    unheard="Another answer came first, or the approval waits no more.",
     several=True,
 )

@@ -90,6 +90,12 @@ async def test_never_triggered(redis: Redis, namespace: str, write):
         assert found.causes[0].code == "not_triggered"
 
 
+async def test_about_to_be_decided(why):
+    """Where nothing has begun and nothing is waited for, the answer says that, too."""
+    assert await why() == ["Nothing is waited for: what follows is about to be decided."]
+    assert await why("load") == ["Nothing keeps load from starting: it is about to be decided."]
+
+
 async def test_paused(one, why):
     """A paused execution says since when and why; a node that is held says that it is held by that."""
     await one.owner.write(("HSET", one.keys.execution(one.execution_id), "status", "PAUSED"))
@@ -261,7 +267,7 @@ async def test_a_failure(one, why):
 async def test_a_failed_child(one, why):
     """A failure in a child execution names the child."""
     await one.set("sub", NodeStatus.FAILED, attempts=[tried()], child=json.dumps(CHILD).encode())
-    assert await why("sub") == [f"sub failed in its child execution {CHILD}: OSError: away."]
+    assert await why("sub") == [f"sub failed in its child execution {CHILD} (`wf why {CHILD}`): OSError: away."]
 
 
 async def test_what_a_failure_left(one, why):

@@ -17,7 +17,7 @@ from wf_core.errors import DocumentError, PayloadError
 from wf_core.plan import resolved_retry, rules_of
 from wf_core.schema.document import duration_ms
 from wf_core.schema.inputs import validate_input
-from wf_core.states import ExecutionStatus, NodeStatus
+from wf_core.states import ExecutionStatus
 from wf_core.wire import (
     Cancelled,
     ChildEnded,
@@ -38,17 +38,6 @@ if TYPE_CHECKING:
     from wf_orchestrator.machine.state import Execution
 
 _LONGEST_OUTPUT = MAX_RECORD_BYTES - 64 * 1024
-
-
-def waiting(x: Execution, token: str) -> int | None:
-    """The node of an attempt that waits for its child; None when it does so no more."""
-    _, path, attempt = ids.split_token(token)
-    index = x.index_of(path) if x.is_live else None
-    if index is None:
-        return None
-    cell = x.cells[index]
-    waits = cell.status is NodeStatus.WAITING and cell.attempt == attempt and not x.is_held(index)
-    return index if waits and x.node(index).kind == "workflow" else None
 
 
 def birth(  # noqa: PLR0913 - the parent's node, the document, who appends it when
@@ -167,6 +156,9 @@ def end(  # noqa: PLR0913 - how the child ended, whom it is told when
 
 
 def useless(kind: str, token: str, *, source: str, now: int) -> Timer:
-    """A timer is of no use any more."""
+    """A timer is of no use any more; the fold looks again whether that is so."""
+    if kind == "close":
+        child = ids.child_execution_id(token)
+        return Timer(execution=child, ts=now, source=source, timer=kind, node=token)
     execution, node, attempt = ids.split_token(token)
     return Timer(execution=execution, ts=now, source=source, timer=kind, node=node, attempt=attempt)

@@ -14,7 +14,7 @@ from wf_core.definitions import Reference
 from wf_core.schema.canonical import document_hash
 from wf_core.wire import Document, Event, Parent
 from wf_orchestrator import child_records, loading, timers
-from wf_orchestrator.machine.kinds.workflow import passed_down
+from wf_orchestrator.machine.kinds.workflow import passed_down, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +37,7 @@ async def spawn(context: Context, partition: Partition, tokens: list[str]) -> li
         executions = await loading.read(context, partition, {ids.split_token(token)[0] for token in tokens})
         for token in tokens:
             x = executions.get(ids.split_token(token)[0])
-            index = None if x is None else child_records.waiting(x, token)
+            index = None if x is None else waiting(x, token)
             if x is None or index is None:
                 events.append(child_records.useless("spawn", token, **_by(context)))
             else:
@@ -115,8 +115,8 @@ async def pass_down(context: Context, partition: Partition, tokens: list[str]) -
         return events
     for child in children:
         # All of them, not only those that fired: one that was appended in vain must not overtake a later one.
-        waiting = partition.timers.beginning(timers.member("down", child) + "/")
-        pending = [(due, member.partition("|")[2]) for due, member in waiting]
+        told = partition.timers.beginning(timers.member("down", child) + "/")
+        pending = [(due, member.partition("|")[2]) for due, member in told]
         for _, token in sorted(pending, key=lambda one: (one[0], passed_down(one[1]))):
             if child in known or not _is_overdue(context, partition, "down", token):
                 events.append(child_records.said(token, **_by(context)))

@@ -32,6 +32,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "accepted_waiting": "Commands that were accepted and are not folded.",
         "apply_total": "Batches written to Redis, by the answer; all but OK and DUP lead to a new lease.",
         "attempts_in_flight": "Attempts that were dispatched and have not ended.",
+        "cache_lookups_total": "Nodes with `cache` whose key was looked up, by what was found.",
         "crashes_total": "Events that crashed the machine; each failed its execution with InternalError.",
         "dead_letters_total": "Records that went to the dead letters.",
         "decisions_total": "Verdicts of retry policies.",

@@ -17,7 +17,8 @@ from wf_core.broker.protocol import Log, LogReader, OffsetOutOfRangeError, Topic
 from wf_core.errors import WfError
 from wf_core.store.keys import PartitionKeys
 from wf_core.wire import NewerRecordError
-from wf_orchestrator.refold import Refold, Value
+from wf_orchestrator.redis_model import Value
+from wf_orchestrator.refold import Refold
 
 READ_SECONDS = 5.0
 _AT_ONCE = 50

@@ -260,9 +260,21 @@ def test_the_timers_of_the_family_are_answered() -> None:
     assert ClearTimer("close", token()) in decide(world.partition, world.execution, cancel, 9).effects
     ended = world.record(wire.ChildEnded, node="c", attempt=1, child=EXECUTION_ID, status="COMPLETED")
     assert decide(world.partition, None, ended, 9).effects == [ClearTimer("child", ids.token(EXECUTION_ID, "", 0))]
+
+
+def test_what_is_of_no_use_is_looked_at_again() -> None:
+    """A timer is given up only if the fold finds it so too: Redis may have been rolled back when the shell looked."""
+    world = family()
     for kind in ("spawn", "close", "down", "child"):
         given_up = useless(kind, token(), **BY)
         assert decide(world.partition, None, given_up, 9).effects == [ClearTimer(kind, token())]
+    assert decide(world.partition, world.execution, useless("spawn", token(), **BY), 9).effects == []
+    assert decide(world.partition, world.execution, useless("spawn", token(2), **BY), 9).effects != []
+    about = ids.token(EXECUTION_ID, "", 0)
+    for kind in ("down", "child"):
+        assert decide(world.partition, world.execution, useless(kind, about, **BY), 9).effects == []
+    there = wire.Timer(execution=EXECUTION_ID, ts=5, source="test", timer="close", node=token())
+    assert decide(world.partition, world.execution, there, 9).effects == []
 
 
 def test_commands_are_passed_down() -> None:

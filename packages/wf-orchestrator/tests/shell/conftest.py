@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import structlog
 from redis.asyncio import Redis
 
 from wf_core import ids, wire
@@ -27,6 +28,14 @@ from wf_core.store.scripts import Scripts
 from wf_core.wire import Failure, TaskMessage
 from wf_orchestrator.service import OrchestratorService
 from wf_orchestrator.verify import UnverifiableError, verify
+
+# As `wf_core.logging` does: local variables take a second to print, and these tests measure time.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 Behaviour = Callable[[TaskMessage], Any]

@@ -49,11 +49,11 @@ async def test_a_stopped_partition_is_tried_again_after_a_while(engine, monkeypa
     monkeypatch.setattr(ownership, "STOPPED_SECONDS", 0.5)
     real, calls = loading.take, []
 
-    async def broken(context, partition, ids):
+    async def broken(context, partition, ids, *rest):
         calls.append(partition.number)
         if len(calls) <= 2:
             raise RuntimeError("a passing failure")
-        return await real(context, partition, ids)
+        return await real(context, partition, ids, *rest)
 
     monkeypatch.setattr(loading, "take", broken)
     service, task = await engine.orchestrator()
@@ -125,11 +125,11 @@ async def test_a_fold_that_hangs_gives_its_partition_up(engine, monkeypatch):
     monkeypatch.setattr(ownership, "STOPPED_SECONDS", 0.1)
     real, hung = loading.take, []
 
-    async def hangs(context, partition, ids):
+    async def hangs(context, partition, ids, *rest):
         if not hung:
             hung.append(partition)
             await asyncio.Event().wait()
-        return await real(context, partition, ids)
+        return await real(context, partition, ids, *rest)
 
     monkeypatch.setattr(loading, "take", hangs)
     service, task = await engine.orchestrator()
@@ -151,7 +151,12 @@ CREATED = {"kind": "created", "id": "create", "document": "d", "name": "n"}
 
 @pytest.mark.parametrize(
     "record",
-    [newer(kind="suspended"), newer(kind="lost", v=2, why="?"), newer(**CREATED, rules=2), newer(kind="timer", v=9)],
+    [
+        newer(kind="suspended"),
+        newer(kind="lost", v=2, why="?"),
+        newer(**CREATED, rules=wire.RULES + 1),
+        newer(kind="timer", v=9),
+    ],
 )
 async def test_a_record_of_a_newer_release_is_left_to_a_newer_orchestrator(engine, record, monkeypatch):
     """It is no dead letter: the partition is released for whoever knows it, and left alone by this one; said once."""
@@ -179,7 +184,7 @@ async def test_an_execution_with_newer_rules_is_left_to_a_newer_orchestrator(eng
     execution = await engine.submit(ONE, partition=0)
     await engine.at_rest()
     service.context.executions.forget(0)
-    await engine.redis.hset(engine.keys(0).execution(execution), "rules", "2")
+    await engine.redis.hset(engine.keys(0).execution(execution), "rules", str(wire.RULES + 1))
     cancel = wire.Cancelled(execution=execution, ts=engine.clock.now_ms(), source="test", id="c")
     await engine.append(0, [cancel])
     await failures(engine, service, "newer_records_total")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from wf_core.catalogue import Catalogue
+from wf_core.failures import refusal, silent, timed_out
 from wf_core.states import AttemptStatus
 from wf_core.tasks import Executor
 from wf_core.wire import Failure, TaskMessage
 from wf_worker.children import Child
-from wf_worker.failure import refusal, silent, timed_out
 from wf_worker.frames import Done
 from wf_worker.loading import LOAD_SECONDS
 

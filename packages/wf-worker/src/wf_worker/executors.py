@@ -13,12 +13,12 @@ from typing import Any, Literal
 import structlog
 
 from wf_core.catalogue import Catalogue
+from wf_core.failures import refusal
 from wf_core.states import AttemptStatus
 from wf_core.suggest import did_you_mean
 from wf_core.wire import Failure, TaskMessage
 from wf_worker.attempts import Attempt, Ended, ended_early, outcome_of
 from wf_worker.children import Child, Kind, Lifeline
-from wf_worker.failure import refusal
 from wf_worker.frames import Cancel, Configure, Done, FromChild, News, Run, Started
 from wf_worker.loading import LOAD_SECONDS
 from wf_worker.runners import Runners

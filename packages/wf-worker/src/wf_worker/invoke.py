@@ -7,17 +7,19 @@ import contextvars
 import inspect
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from wf_core import payload
 from wf_core.errors import PayloadError, PluginError
-from wf_core.tasks import ParametersError, Task, TaskLogger
-from wf_worker.failure import failure_of, refusal
+from wf_core.failures import failure_of, refusal
+from wf_core.tasks import Task, TaskLogger
 from wf_worker.frames import Done, Run
 from wf_worker.loading import TaskLoader, is_allowed, not_allowed
 
+OURS = Path(__file__).parent
 PROGRESS_BYTES = 4 * 1024
 """Longest progress that `ctx.heartbeat` takes, in bytes of JSON."""
 
@@ -135,8 +137,4 @@ def arguments(task: Task, run: Run, context: Context) -> dict[str, Any]:
 def _failed(run: Run, context: Context, error: BaseException) -> Done:
     if isinstance(error, asyncio.CancelledError) and context.cancelled:
         return Done(id=run.id, cancelled=True, error=refusal("CancelledError", "the attempt was cancelled"))
-    if isinstance(error, ParametersError | PayloadError):
-        return Done(id=run.id, error=refusal(type(error).__name__, str(error), fatal=True))
-    if isinstance(error, PluginError):
-        return Done(id=run.id, error=refusal("PluginError", str(error)))
-    return Done(id=run.id, error=failure_of(error))
+    return Done(id=run.id, error=failure_of(error, OURS))

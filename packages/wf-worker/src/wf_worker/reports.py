@@ -14,10 +14,10 @@ from wf_core import wire
 from wf_core.broker import topics
 from wf_core.broker.protocol import Log, LogUnavailableError, RecordTooLargeError, TopicPartition
 from wf_core.failpoints import fail_point
+from wf_core.failures import refusal
 from wf_core.ids import partition_of
 from wf_core.metrics import Counters
 from wf_core.states import AttemptStatus
-from wf_worker.failure import refusal
 
 log = structlog.get_logger(__name__)
 

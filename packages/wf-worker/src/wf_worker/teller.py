@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 import structlog
 
-from wf_worker.failure import clean
+from wf_core.failures import clean
 from wf_worker.frames import News, Run
 from wf_worker.tails import TAIL_BYTES
 

@@ -40,7 +40,7 @@ def go_on(step: Step) -> None:
     x = step.x
     if x.is_paused or (x.hold is not None and x.hold.is_waiting):
         return
-    for scope in list(x.scopes.values()):
+    for scope in sorted(x.scopes.values(), key=lambda one: one.base):  # the same order after a load
         if scope.is_open and _is_due(step, scope):
             cascade.ask(step, scope)
     _start_what_takes_no_slot(step)

@@ -89,7 +89,7 @@ def decide(
     """Folds one event. See the module's docstring."""
     partition.ts = max(partition.ts, event.ts)
     outcome = Outcome(offset, execution)
-    outcome.effects += workflow.answered(event, exists=execution is not None)
+    outcome.effects += workflow.answered(event, execution)
     if (effects := _of_no_execution(partition, event, exists=execution is not None)) is not None:
         outcome.effects += effects
         return outcome

@@ -28,11 +28,10 @@ def open_scope(  # noqa: PLR0913 - the place of a body, and what it may take ove
     """
     x = step.x
     scope = x.scopes.get(key)
+    floor, forgotten = x.floors.get(container, (0, 0))
+    floor = max(floor, x.owner[container].floor)  # bodies of its own may have been forgotten with those around it
     if scope is None:
-        floor, forgotten = x.floors.get(container, (0, 0))
-        floor = max(floor, x.owner[container].floor)  # bodies of its own may have been forgotten with those around it
-        scope = Scope(key, x.size if base is None else base, body, container, document=document)
-        scope.floor, scope.forgotten = floor, forgotten
+        scope = Scope(key, x.size if base is None else base, body, container, floor=floor, document=document)
         scope.keeps = keeps(x, scope)
         attempts = [floor] * len(body.nodes)
         x.add_scope(scope)
@@ -42,6 +41,7 @@ def open_scope(  # noqa: PLR0913 - the place of a body, and what it may take ove
         scope.state, scope.halting, scope.wanted, scope.error, scope.output = ScopeState.OPEN, "", b"", None, None
         _forget_values_stored(step, scope)
     scope.number = number
+    scope.forgotten = max(scope.forgotten, forgotten)
     _clean(step, scope, attempts)
     if x.cells[container].status is NodeStatus.WAITING:
         x.inside.setdefault(container, {})[number] = scope
@@ -158,7 +158,8 @@ def _uncount(x: Execution, scope: Scope) -> None:
 def take_over(step: Step, scope: Scope) -> int:
     """Forgets a scope that has ended, with all that is in it; the first of its cells, for another one to use."""
     x = step.x
-    inner = below(x, range(scope.base, scope.end)) if any(n.kind in _CONTAINERS for n in scope.body.nodes) else []
+    has_scopes = any(node.kind in _CONTAINERS or node.compensate for node in scope.body.nodes)
+    inner = below(x, range(scope.base, scope.end)) if has_scopes else []
     floor, forgotten = x.floors.get(scope.parent, (0, 0))
     highest = max(cell.attempt for one in (*inner, scope) for cell in x.cells[one.base : one.end])
     x.floors[scope.parent] = floor, max(forgotten, highest, *(one.forgotten for one in inner))
@@ -202,10 +203,12 @@ def cancel(step: Step, index: int, reason: str, *, tell: bool = True) -> None:
 def end_inside(step: Step, container: int, reason: str) -> None:
     """Ends all that is inside a container, which is about to end or has ended."""
     x = step.x
-    work = [container]
+    work, containers = [container], []
     while work:
         ended = work.pop()
         x.progress.pop(ended, None)
+        if ended != container and x.node(ended).kind in _CONTAINERS:
+            containers.append(ended)
         for scope in x.inside.pop(ended, {}).values():
             scope.output = None
             if not scope.is_open:
@@ -221,6 +224,8 @@ def end_inside(step: Step, container: int, reason: str) -> None:
                     step.drop_timeouts(index)
                 step.cancel(index, reason, tell=status is not NodeStatus.PENDING)
                 work.append(index)
+    for ended in containers:
+        drop_attempts(x, ended)
 
 
 def end_all(step: Step, scope: Scope, reason: str, *, skip: bool = False) -> None:
@@ -241,5 +246,6 @@ def end_all(step: Step, scope: Scope, reason: str, *, skip: bool = False) -> Non
 
 def refresh_waiting(x: Execution) -> None:
     """Drops from the heap what is held no more."""
-    x.waiting = [entry for entry in x.waiting if x.is_held(entry[1]) and x.owner[entry[1]].is_open]
+    held = (entry for entry in x.waiting if entry[1] < x.size and x.owner[entry[1]].is_open)
+    x.waiting = [entry for entry in held if x.is_held(entry[1])]
     heapq.heapify(x.waiting)

@@ -16,7 +16,7 @@ from wf_core import ids
 from wf_core.states import AttemptStatus, NodeStatus, ScopeState
 from wf_core.store.codec import AttemptRecord, pack_attempts, pack_scope
 from wf_core.wire import Failure, TaskMessage
-from wf_orchestrator.machine import fields
+from wf_orchestrator.machine import fields, scopes
 from wf_orchestrator.machine.effects import ClearTimer, Dispatch, Effect, Ended, HistoryEntry, Outcome, SetTimer
 from wf_orchestrator.machine.scope import ROOT, Scope
 from wf_orchestrator.machine.state import KEPT_COMMANDS, Cell, Execution, PartitionState
@@ -161,6 +161,8 @@ class Step:
             if not scope.keeps:
                 x.attempts.pop(index, None)
             self.ended.append(index)
+            if x.era and old.status is NodeStatus.PENDING:
+                scopes.drop_attempts(x, index)  # of bodies from before a retry, which it now never opens
             if scope.left == 0:
                 self.finished.append(scope)
 

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pydantic_core
 import structlog
 
-from wf_core import payload
+from wf_core import failures, payload
 from wf_core.errors import PayloadError
 from wf_core.states import AttemptStatus
-from wf_core.tasks import Fatal, HeartbeatTimeoutError, ParametersError, RetryAfter, Task, TaskLogger
-from wf_core.wire import Cause, Failure, TaskMessage
+from wf_core.tasks import Task, TaskLogger
+from wf_core.wire import Failure, TaskMessage
 from wf_orchestrator.testing import stubs
 from wf_orchestrator.testing.stubs import Stub
 from wf_orchestrator.testing.virtual import StuckError, off_the_loop, run_virtually
 
-_OURS = str(Path(__file__).parent)
-_MOST_CAUSES = 10
+OURS = Path(__file__).parent
 _RAISED = (Exception, SystemExit, asyncio.CancelledError, GeneratorExit)
 """Whatever a task raises is its failure; an interrupt, or a test that fails inside of a stub, is none of a task."""
 _AT_ONCE = Stub((None,))
@@ -93,7 +90,7 @@ def run_attempt(source: Task | Stub, message: TaskMessage, limit: int) -> Ending
     except StuckError:
         return Ending(None)
     except _RAISED as error:
-        return Ending(takes_ms, AttemptStatus.FAILED, error=failure_of(error))
+        return Ending(takes_ms, AttemptStatus.FAILED, error=failures.failure_of(error, OURS))
     return Ending(takes_ms + round(seconds * 1000), output=output)
 
 
@@ -129,13 +126,7 @@ def _overdue(took: Stub, timeout_ms: int | None, heartbeat_ms: int | None) -> En
 
 
 def _timed_out(ms: int, *, is_heartbeat: bool) -> Ending:
-    if is_heartbeat:
-        kind: type[TimeoutError] = HeartbeatTimeoutError
-        text = f"the attempt was silent for longer than its heartbeat of {ms / 1000:g} s"
-    else:
-        kind = TimeoutError
-        text = f"the attempt took longer than its timeout of {ms / 1000:g} s"
-    error = Failure(type=kind.__name__, message=text, classes=_class_names(kind))
+    error = failures.silent(ms / 1000, ms) if is_heartbeat else failures.timed_out(ms)
     return Ending(ms, AttemptStatus.TIMED_OUT, error=error)
 
 
@@ -191,40 +182,3 @@ async def _guarded(awaitable: Any, timeout_ms: int | None, heartbeat_ms: int | N
         await asyncio.wait({task}, timeout=1.0)
         ending = _timed_out((heartbeat_ms if is_heartbeat else timeout_ms) or 0, is_heartbeat=is_heartbeat)
         raise _OverdueError(Ending(round(loop.time() * 1000), ending.status, error=ending.error))
-
-
-def failure_of(error: BaseException) -> Failure:
-    """What a worker keeps of an error that a task raised."""
-    refused = isinstance(error, ParametersError | PayloadError)
-    return Failure(
-        type=type(error).__name__,
-        message=str(error),
-        traceback="".join(traceback.format_exception(type(error), error, _theirs(error.__traceback__))),
-        classes=_class_names(type(error)),
-        retry_after_ms=max(0, round(error.seconds * 1000)) if isinstance(error, RetryAfter) else None,
-        fatal=refused or isinstance(error, Fatal),
-        causes=tuple(_causes(error)),
-    )
-
-
-def _causes(error: BaseException) -> Iterator[Cause]:
-    """The errors that led to it, nearest first."""
-    for _ in range(_MOST_CAUSES):
-        following = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        if following is None:
-            return
-        yield Cause(type=type(following).__name__, message=str(following))
-        error = following
-
-
-def _theirs(trace: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback below our own frames; all of it when there is nothing else."""
-    found = trace
-    while found is not None and found.tb_frame.f_code.co_filename.startswith(_OURS):
-        found = found.tb_next
-    return found or trace
-
-
-def _class_names(cls: type[BaseException]) -> tuple[str, ...]:
-    names = [name for base in cls.__mro__[:-1] for name in (base.__name__, f"{base.__module__}.{base.__qualname__}")]
-    return tuple(dict.fromkeys(names))

@@ -8,7 +8,7 @@ from wf_core.plan import Plan
 from wf_core.store.keys import PartitionKeys
 from wf_orchestrator.machine.restore import fill, result_fields, skeleton
 from wf_orchestrator.machine.state import Execution
-from wf_orchestrator.refold import Model
+from wf_orchestrator.redis_model import Model
 
 
 def load_execution(

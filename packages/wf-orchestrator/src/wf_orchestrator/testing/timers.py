@@ -15,6 +15,7 @@ from wf_core.policies import Retry, Stop
 from wf_core.wire import Cached, Decision, Event, KeyAnswer, Lost, Release, Timer
 from wf_orchestrator import child_records, expanding
 from wf_orchestrator.machine import admission, cached
+from wf_orchestrator.machine.kinds import workflow
 from wf_orchestrator.machine.timeouts import UNCLAIMED
 from wf_orchestrator.policies.verdict import verdict
 
@@ -62,7 +63,7 @@ def _unclaimed(world: World, token: str) -> list[Event]:
 def _spawn(world: World, token: str) -> list[Event]:
     """Starts the child of an attempt that still waits for it."""
     x = world.executions.get(ids.split_token(token)[0])
-    index = None if x is None else child_records.waiting(x, token)
+    index = None if x is None else workflow.waiting(x, token)
     if x is None or index is None:
         return [child_records.useless("spawn", token, **_by(world))]
     spec: Any = x.node(index).spec

@@ -21,7 +21,7 @@ from wf_orchestrator.machine.effects import CacheStore, ClearTimer, Dispatch, En
 from wf_orchestrator.machine.snapshot import to_ops
 from wf_orchestrator.machine.state import Execution, PartitionState
 from wf_orchestrator.policy_book import PolicyBook
-from wf_orchestrator.refold import Model
+from wf_orchestrator.redis_model import Model
 from wf_orchestrator.scheduling import arrange
 from wf_orchestrator.testing import restarting, timers
 from wf_orchestrator.testing.agenda import Agenda

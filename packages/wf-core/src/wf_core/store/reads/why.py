@@ -41,9 +41,12 @@ def explain(known: Known, nodes: Sequence[Place], asked: Place | None) -> Why:
         for place in nodes
         for code, sentence in _NODE[known.survey.status(place)](known, place)
     ]
-    node = asked.path if asked else None
+    about_to = Reason(code="about_to_start", sentence="Nothing is waited for: what follows is about to be decided.")
     return Why(
-        execution_id=snapshot.execution_id, status=snapshot.execution.status, node=node, causes=[*overall, *each]
+        execution_id=snapshot.execution_id,
+        status=snapshot.execution.status,
+        node=asked.path if asked else None,
+        causes=[*overall, *each] or [about_to],
     )
 
 
@@ -153,7 +156,7 @@ def _failure(known: Known, place: Place) -> Sentences:
     attempts = survey.snapshot.cell(place)[1] - place.floor
     times = f" after {attempts} attempts" if attempts > 1 else ""
     child = _child(known, place)
-    inner = f" in its child execution {child}" if child else ""
+    inner = f" in its child execution {child} (`wf why {child}`)" if child else ""
     reason = f" ({last.reason})" if last and last.reason else ""
     failed = [scope for scope in survey.layout.items_of(place.at) if scope.state is ScopeState.FAILED]
     began = next((scope.error.node for scope in failed if scope.error and scope.error.node), None)

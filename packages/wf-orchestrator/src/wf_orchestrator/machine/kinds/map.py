@@ -78,7 +78,7 @@ def _wake(step: Step, scope: Scope) -> None:
     """An item that was opened again has a place now; so has all that is inside it."""
     scope.held = False
     step.touch_scope(scope)
-    inner = scopes.below(step.x, range(scope.base, scope.end))
+    inner = sorted(scopes.below(step.x, range(scope.base, scope.end)), key=lambda one: one.base)
     step.waking.extend(one for one in (scope, *inner) if one.is_open)
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from wf_orchestrator.machine.step import Step
 
 OUTSIDE_TIMERS = frozenset({"spawn", "close", "down", "child"})
-"""Timers for what happens in another execution. A `timer` record of one of these says that it is of no use any more."""
+"""Timers for what happens in another execution. A `timer` record of one of these says that it is of no use any more:
+of `spawn` it is for the parent, of the others for the child; `close` has the parent's token as its node."""
 _CLOSING = "close:"
 _VERBS = ("pause", "resume")
 
@@ -120,21 +121,42 @@ def passed_down(token: str) -> Word:
     return Word(int(place), verb, child, command)
 
 
-def answered(event: Event, *, exists: bool) -> tuple[ClearTimer, ...]:
-    """The timer, if any, that an event answers, whatever the execution that it is for makes of it.
+def waiting(x: Execution, token: str) -> int | None:
+    """The node of an attempt that waits for its child; None when it does so no more."""
+    _, path, attempt = ids.split_token(token)
+    index = x.index_of(path) if x.is_live else None
+    if index is None:
+        return None
+    cell = x.cells[index]
+    waits = cell.status is NodeStatus.WAITING and cell.attempt == attempt and not x.is_held(index)
+    return index if waits and x.node(index).kind == "workflow" else None
 
-    `exists`: there is such an execution. A command to a child that does not exist yet is not answered: it comes again.
+
+def answered(event: Event, x: Execution | None) -> tuple[ClearTimer, ...]:
+    """The timer, if any, that an event answers, whatever the execution `x` that it is for makes of it.
+
+    A command to a child that does not exist yet is not answered: it comes again. What was found to be of no use is
+    looked at again here: Redis may have been rolled back when that was found.
     """
     match event:
         case Timer(timer=kind) if kind in OUTSIDE_TIMERS:
-            return (ClearTimer(kind, ids.token(event.execution, event.node, event.attempt)),)
+            return _given_up(event, x)
         case ChildEnded():
             return (ClearTimer("child", ids.token(event.child, "", 0)),)
-        case Cancelled() if exists and event.id.startswith(_CLOSING):
+        case Cancelled() if x is not None and event.id.startswith(_CLOSING):
             return (ClearTimer("close", event.id.removeprefix(_CLOSING)),)
-        case Paused() | Resumed() if exists and event.id.partition(":")[0] in _VERBS:
+        case Paused() | Resumed() if x is not None and event.id.partition(":")[0] in _VERBS:
             return (ClearTimer("down", ids.token(event.execution, event.id, 0)),)
     return ()
+
+
+def _given_up(event: Timer, x: Execution | None) -> tuple[ClearTimer, ...]:
+    token = ids.token(event.execution, event.node, event.attempt)
+    if event.timer == "spawn":
+        return (ClearTimer("spawn", token),) if x is None or waiting(x, token) is None else ()
+    if x is not None:
+        return ()
+    return (ClearTimer(event.timer, event.node if event.timer == "close" else token),)
 
 
 def _spec(x: Execution, index: int) -> ChildPlan:

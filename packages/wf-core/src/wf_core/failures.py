@@ -1,4 +1,4 @@
-"""Turns what a task raised into a `Failure` that can travel."""
+"""Why an attempt failed, as a `Failure` that can travel: what its task raised, or how those who ran it ended it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 
 from wf_core.durations import LONGEST_MS
-from wf_core.tasks import Fatal, HeartbeatTimeoutError, RetryAfter
+from wf_core.errors import PayloadError, PluginError
+from wf_core.tasks import Fatal, HeartbeatTimeoutError, ParametersError, RetryAfter
 from wf_core.wire import Cause, Failure
 
 TRACEBACK_LIMIT = 16 * 1024
@@ -18,24 +19,30 @@ MOST_CAUSES = 10
 _NAME_LIMIT = 200
 _MOST_CLASSES = 64
 
-_OURS = str(Path(__file__).parent)
 
+def failure_of(error: BaseException, ours: Path) -> Failure:
+    """What is kept of `error`: type, message, classes, traceback, the errors behind it.
 
-def failure_of(error: BaseException, *, fatal: bool = False) -> Failure:
-    """What is kept of `error`: type, message, classes, traceback without our own frames, the errors behind it."""
+    The traceback begins below the frames of `ours`, the folder of the code that called the task. Parameters that do not
+    fit, an output that is not JSON or too long, and a task that is not to be had are refusals.
+    """
+    if isinstance(error, ParametersError | PayloadError):
+        return refusal(type(error).__name__, str(error), fatal=True)
+    if isinstance(error, PluginError):
+        return refusal("PluginError", str(error))
     return Failure(
         type=_name(type(error).__name__),
         message=clean(_message(error))[:MESSAGE_LIMIT],
-        traceback=_traceback(error),
+        traceback=_traceback(error, ours),
         classes=class_names(type(error)),
         retry_after_ms=_retry_after_ms(error),
-        fatal=fatal or isinstance(error, Fatal),
+        fatal=isinstance(error, Fatal),
         causes=_causes(error),
     )
 
 
 def refusal(kind: str, message: str, *, fatal: bool = False) -> Failure:
-    """A failure that no task raised: the worker itself refuses, or ended the attempt."""
+    """A failure that no task raised: whoever runs the attempt refuses it, or ended it."""
     return Failure(type=kind, message=clean(message)[:MESSAGE_LIMIT], classes=(kind,), fatal=fatal)
 
 
@@ -102,19 +109,19 @@ def _message(error: BaseException) -> str:
         return f"(its message cannot be shown: {type(other).__name__})"
 
 
-def _traceback(error: BaseException) -> str:
+def _traceback(error: BaseException, ours: Path) -> str:
     try:
-        lines = traceback.format_exception(type(error), error, _theirs(error.__traceback__))
+        lines = traceback.format_exception(type(error), error, _theirs(error.__traceback__, ours))
     except Exception as other:  # noqa: BLE001 - formatting calls the error's own code
         lines = [f"(its traceback cannot be shown: {type(other).__name__})"]
     text = clean("".join(lines))
     return text if len(text) <= TRACEBACK_LIMIT else f"… {text[2 - TRACEBACK_LIMIT :]}"
 
 
-def _theirs(trace: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback below our own frames; all of it when there is nothing else."""
+def _theirs(trace: TracebackType | None, ours: Path) -> TracebackType | None:
+    """The part of a traceback below our own frames; nothing of it when there is nothing else."""
     found = trace
-    while found is not None and found.tb_frame.f_code.co_filename.startswith(_OURS):
+    while found is not None and ours in Path(found.tb_frame.f_code.co_filename).parents:
         found = found.tb_next
     return found
 
