@@ -38,12 +38,16 @@ class Execution:
     cancelled: float | None = None
     surely_cancelled: bool = False
     """The answer said that it is CANCELLED, not only that it will be unless it ends before."""
+    signal_pause: float = 0.0
+    """Seconds before each signal of its shape."""
+    signalled: dict[str, float] = field(default_factory=dict)
+    """When each signal was acknowledged."""
     tries: int = 0
 
     @property
     def acknowledged(self) -> float:
         """The latest acknowledgement; 0 before the first."""
-        return max(self.created or 0, self.triggered or 0, self.cancelled or 0)
+        return max(self.created or 0, self.triggered or 0, self.cancelled or 0, *self.signalled.values())
 
 
 @dataclass
@@ -76,6 +80,7 @@ class Load:
                     choose(self.chance),
                     apart=self.chance.random() < 0.15,
                     cancel_after=self.chance.uniform(0, 3) if cancelled else None,
+                    signal_pause=self.chance.uniform(0, 2),
                 )
                 self.executions.append(found)
                 group.create_task(self._live(found))
@@ -85,6 +90,9 @@ class Load:
         if x.apart:
             await asyncio.sleep(0.2)
             await self.trigger(x)
+        for name in x.shape.signals:
+            await asyncio.sleep(x.signal_pause)
+            await self.signal(x, name)
         if x.cancel_after is not None:
             await asyncio.sleep(x.cancel_after)
             await self.cancel(x)
@@ -120,6 +128,14 @@ class Load:
         elif answer is None or answer.status_code != 409:  # 409: it had ended
             self._refused(x, "cancel", answer)
 
+    async def signal(self, x: Execution, name: str) -> None:
+        """Sends a signal to the execution. May be repeated."""
+        answer = await self._command(x, f"/workflows/{x.id}/signals/{name}", f"signal-{name}", {"payload": name})
+        if answer is not None and answer.status_code in (200, 202):
+            x.signalled[name] = time.time()
+        elif answer is None or answer.status_code != 409:  # 409: it had ended
+            self._refused(x, f"signal {name}", answer)
+
     async def repeat_recent(self, truncated_at: float) -> None:
         """After a truncation of the one file that holds state and log: what it may have forgotten is sent again."""
         await asyncio.sleep(_LATEST_ANSWER_SECONDS)  # answers to what was accepted before
@@ -129,12 +145,15 @@ class Load:
         async def repeat(x: Execution) -> None:
             async with gate:
                 created, triggered, cancelled = x.created or 0, x.triggered, x.cancelled
+                signalled = tuple(x.signalled)
                 answer = await self._ask("GET", f"/workflows/{x.id}", until=time.monotonic() + 60)
                 if answer is not None and answer.status_code == 404:
                     self.forgotten[x.id] = truncated_at - created
                 await self.create(x)
                 if triggered is not None:
                     await self.trigger(x)
+                for name in signalled:
+                    await self.signal(x, name)
                 if cancelled is not None:
                     await self.cancel(x)
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
+from oracle import ends, history
 from redis.asyncio import Redis
 
 from chaos.load import RECENT_SECONDS, Execution
@@ -27,7 +28,6 @@ MOST_DOUBLED = 0.005
 DOUBLED_AT_LEAST = 12
 """So many for each loss are allowed in a run that is too short for shares: what the machine does in its last second."""
 _AT_ONCE = 8
-_TERMINAL = {"node.completed", "node.failed", "node.cancelled", "node.skipped", "node.upstream_failed"}
 _ENDED = {"COMPLETED", "FAILED", "CANCELLED"}
 
 
@@ -129,21 +129,10 @@ def _end_is_right(scene: Scene, x: Execution, view: dict[str, Any]) -> None:
 
 async def _history_is_right(scene: Scene, findings: Findings, x: Execution) -> None:
     """Each node has one terminal transition, and each attempt was queued once."""
-    terminal: Counter[str] = Counter()
-    queued: Counter[tuple[str, int]] = Counter()
-    position: dict[str, str] = {}
-    while True:
-        page = await scene.load.get(f"/workflows/{x.id}/events", limit=500, **position)
-        for event in page["items"]:
-            if event["kind"] in _TERMINAL:
-                terminal[event["node"]] += 1
-            elif event["kind"] == "node.queued":
-                queued[event["node"], event["attempt"]] += 1
-            elif event["kind"] == "node.lost":
-                findings.lost[event["data"].get("reason", "?")] += 1
-        if not page["next_cursor"]:
-            break
-        position = {"after": page["next_cursor"]}
+    events = await history(scene.load.get, x.id)
+    terminal = ends(events)
+    queued = Counter((event["node"], event["attempt"]) for event in events if event["kind"] == "node.queued")
+    findings.lost.update(event["data"].get("reason", "?") for event in events if event["kind"] == "node.lost")
     findings.attempts += len(queued)
     # A node that had not started when its execution ended is not listed.
     wrong = {node: count for node, count in terminal.items() if count > 1}
@@ -162,7 +151,7 @@ def _forgotten(scene: Scene) -> None:
 
 
 async def _nothing_left(scene: Scene, _findings: Findings) -> None:
-    """In-flight set, outbox, timers, claims and accepted commands are empty in every partition."""
+    """In-flight set, outbox, timers, claims, concurrency keys and accepted commands are empty in every partition."""
     left: dict[str, Any] = {}
     async with scene.client() as redis:
         deadline = asyncio.get_running_loop().time() + EMPTY_SECONDS
@@ -180,7 +169,7 @@ async def _nothing_left(scene: Scene, _findings: Findings) -> None:
 async def _leftovers(redis: Redis, keys: PartitionKeys) -> dict[str, Any]:
     client = cast("Any", redis)
     left: dict[str, Any] = {}
-    for key in (keys.in_flight, keys.sent, keys.messages, keys.claims, keys.accepted):
+    for key in (keys.in_flight, keys.sent, keys.messages, keys.claims, keys.accepted, keys.concurrency):
         if found := await client.hgetall(key):
             left[key] = dict(list(found.items())[:5])
     queues = [keys.outbox(queue.decode()) for queue in await client.smembers(keys.queues)]

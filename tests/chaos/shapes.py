@@ -19,6 +19,8 @@ class Shape:
     counts: dict[str, int] | None = None
     error: str | None = None
     """Type of the execution's error; None when it has none or any will do."""
+    signals: tuple[str, ...] = ()
+    """What its client sends, each with its own name as the payload."""
 
     @property
     def name(self) -> str:
@@ -177,6 +179,52 @@ def saga() -> Shape:
     return Shape(document, "FAILED", None, counts, "Fatal")
 
 
+def children() -> Shape:
+    """Children of a map, a child of a child, and one that is left alone when its parent has ended."""
+    own = {"kind": "workflow", "nodes": {"deep": _step(value=5, seconds=0.2)}}
+    inner = {"a": _step(value="${{ input.n + 1 }}", seconds=0.1), "own": own}
+    each = {
+        "kind": "workflow",
+        "input": {"n": "${{ item }}"},
+        "nodes": inner,
+        "output": "${{ nodes.a.output + nodes.own.output }}",
+    }
+    nodes = {
+        "each": {"kind": "map", "items": [1, 2, 3], "nodes": {"child": each}},
+        "left": {
+            "kind": "workflow",
+            "nodes": {"rest": {"kind": "wait", "duration": "10s"}},
+            "on_parent_close": "abandon",
+            "timeout": "1s",
+            "on_error": "continue",
+        },
+        "end": _step(["left"], value="${{ nodes.each.output }}"),
+    }
+    document = {"name": "children", "nodes": nodes, "output": "${{ nodes.end.output }}"}
+    return Shape(document, "COMPLETED", [7, 8, 9], {"COMPLETED": 2 + 3, "FAILED": 1})
+
+
+def waits() -> Shape:
+    """Signals, early ones too, and times; nothing of it takes a slot."""
+    nodes = {
+        "a": _step(value=1),
+        "go": {"kind": "wait", "depends_on": ["a"], "signal": "go"},
+        "both": {"kind": "wait", "depends_on": ["go"], "all": [{"signal": "early"}, {"duration": "1s"}]},
+        "never": {"kind": "wait", "signal": "never", "timeout": "2s", "on_timeout": "skip"},
+        "end": {**_step(["never"], value="${{ [nodes.go.output, nodes.both.output.early] }}"), "join": "none_failed"},
+    }
+    document = {"name": "waits", "nodes": nodes, "output": "${{ nodes.end.output }}"}
+    counts = {"COMPLETED": 4, "SKIPPED": 1}
+    return Shape(document, "COMPLETED", ["go", "early"], counts, signals=("early", "go"))
+
+
+def exclusive() -> Shape:
+    """One at a time, whatever happens to the one that runs."""
+    nodes = {"a": _step(value=1, seconds=0.3), "b": _step(["a"], value=2), "c": _step(["b"], value=3)}
+    document = {"name": "exclusive", "nodes": nodes, "concurrency": {"key": "exclusive", "limit": 1}}
+    return Shape(document, "COMPLETED", 3, {"COMPLETED": 3})
+
+
 _CHOICE = (
     (chain(), 5),
     (diamond(), 5),
@@ -189,6 +237,9 @@ _CHOICE = (
     (slow_first(), 1),
     (nested(), 3),
     (saga(), 2),
+    (children(), 3),
+    (waits(), 3),
+    (exclusive(), 2),
 )
 
 

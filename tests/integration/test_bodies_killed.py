@@ -54,7 +54,7 @@ async def test_retry_resumes_the_failed_pass(engine: Any, tmp_path: Any):
     flag = tmp_path / "mended"
     step = {
         "task": "shell.run",
-        "params": {"command": ["test", "${{ iteration }}", "-ne", "2", "-o", "-e", str(flag)]},
+        "params": {"command": f"test ${{{{ iteration }}}} -ne 2 -o -e {flag}"},
         "retry": {"max_retries": 0},
     }
     loop = {"kind": "loop", "until": "iteration == 3", "max_iterations": 9, "nodes": {"step": step}}

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from oracle import assert_ended_once
 from wf_testservers.cluster import Cluster, wait_for_end
 
 WORKFLOWS = 200
@@ -93,17 +94,7 @@ async def test_200_workflows_complete_although_a_worker_and_an_orchestrator_are_
 
 async def _check_history(client: httpx.AsyncClient, execution_id: str, document: dict[str, Any]) -> int:
     """Each node has one terminal transition; the number of attempts that were lost to the platform."""
-    completed: Counter[str] = Counter()
-    position: dict[str, str] = {}
-    while True:
-        page = (await client.get(f"/workflows/{execution_id}/events", params={"limit": 500, **position})).json()
-        for event in page["items"]:
-            if event["node"] and event["status"] == "COMPLETED":
-                completed[event["node"]] += 1
-        if not page["next_cursor"]:
-            break
-        position = {"after": page["next_cursor"]}
-    assert completed == dict.fromkeys(document["nodes"], 1)
+    await assert_ended_once(client, execution_id, document["nodes"])
     lost = 0
     for item in (await client.get(f"/workflows/{execution_id}/nodes")).json()["items"]:
         if item["attempts"] == 1 or (item["task"] == "core.fail" and item["attempts"] == 3):

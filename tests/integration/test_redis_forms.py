@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
-from oracle import assert_folded
+from caller import submit
+from oracle import assert_ended_once, assert_folded
 from wf_testservers.cluster import Cluster, wait_for_end
 from wf_testservers.engine import variables
 from wf_testservers.redis import wait_until
@@ -107,9 +107,9 @@ async def _survives(url: str, bootstrap: str | None, folder: Path, accident: Any
             cluster.start("worker")
         await cluster.ready(workers=2)
         async with httpx.AsyncClient(base_url=cluster.url, timeout=30) as client:
-            ids = [await _submit(client, n) for n in range(WORKFLOWS // 2)]
+            ids = [await submit(client, SHAPES[n % len(SHAPES)][0]) for n in range(WORKFLOWS // 2)]
             happening = asyncio.create_task(asyncio.to_thread(accident))
-            ids += [await _submit(client, n) for n in range(WORKFLOWS // 2, WORKFLOWS)]
+            ids += [await submit(client, SHAPES[n % len(SHAPES)][0]) for n in range(WORKFLOWS // 2, WORKFLOWS)]
             await happening
             await _ready_again(client)
             ended = await wait_for_end(client, ids, 60)
@@ -117,25 +117,11 @@ async def _survives(url: str, bootstrap: str | None, folder: Path, accident: Any
             for n, execution_id in enumerate(ids):
                 document, expected = SHAPES[n % len(SHAPES)]
                 assert ended[execution_id]["output"] == expected
-                assert await _terminal_transitions(client, execution_id) == dict.fromkeys(document["nodes"], 1)
+                await assert_ended_once(client, execution_id, document["nodes"])
         assert all(process.alive for process in cluster.processes), cluster.logs()
         await _compare(environment)
         for process in cluster.processes:
             process.kill()  # how they leave is another test's matter
-
-
-async def _submit(client: httpx.AsyncClient, n: int) -> str:
-    """Creates an execution as a careful caller does: with a key, again while the answer is 503."""
-    key = {"Idempotency-Key": uuid.uuid4().hex}
-    deadline = time.monotonic() + 40
-    while True:
-        body = SHAPES[n % len(SHAPES)][0]
-        answer = await client.post("/workflow?trigger=true", json=body, headers=key)
-        if answer.status_code != 503 or time.monotonic() > deadline:
-            answer.raise_for_status()
-            found: str = answer.json()["execution_id"]
-            return found
-        await asyncio.sleep(0.2)
 
 
 async def _ready_again(client: httpx.AsyncClient) -> None:
@@ -143,12 +129,6 @@ async def _ready_again(client: httpx.AsyncClient) -> None:
     while (answer := await client.get("/readyz")).status_code != 200:
         assert time.monotonic() < deadline, answer.text
         await asyncio.sleep(0.1)
-
-
-async def _terminal_transitions(client: httpx.AsyncClient, execution_id: str) -> Counter[str]:
-    page = (await client.get(f"/workflows/{execution_id}/events", params={"limit": 500})).raise_for_status().json()
-    assert not page["next_cursor"]
-    return Counter(event["node"] for event in page["items"] if event["node"] and event["status"] == "COMPLETED")
 
 
 async def _compare(environment: dict[str, str]) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from oracle import assert_folded
+from caller import submit
+from oracle import assert_ended_once, assert_folded
 from wf_testservers import KafkaCluster, start_kafka_cluster, start_redis
 from wf_testservers.cluster import Cluster, wait_for_end
 from wf_testservers.engine import variables
@@ -67,7 +68,7 @@ async def test_work_goes_on_while_one_broker_after_another_is_killed(
     async with httpx.AsyncClient(base_url=cluster.url, timeout=30) as client:
         killing = asyncio.create_task(kill_each(brokers, lambda: len(ids)))
         while not killing.done() or len(ids) < LEAST:
-            ids.append(await submit(client, len(ids)))
+            ids.append(await submit(client, DIAMOND))
             await asyncio.sleep(PAUSE)
         await killing
         ended = await wait_for_end(client, ids, 60)
@@ -104,25 +105,9 @@ async def problems() -> list[Any]:
         await redis.aclose()
 
 
-async def submit(client: httpx.AsyncClient, number: int) -> str:
-    """One workflow; a client that is told to come again comes with the same key."""
-    headers = {"idempotency-key": f"diamond-{number}"}
-    deadline = time.monotonic() + 60
-    while True:
-        answer = await client.post("/workflow?trigger=true", json=DIAMOND, headers=headers)
-        if answer.status_code != 503:
-            found: str = answer.raise_for_status().json()["execution_id"]
-            return found
-        assert time.monotonic() < deadline, answer.text
-        await asyncio.sleep(PAUSE)
-
-
 async def check_history(client: httpx.AsyncClient, execution_id: str) -> None:
     """One terminal transition a node, and no attempt but the first."""
-    page = (await client.get(f"/workflows/{execution_id}/events", params={"limit": 500})).raise_for_status().json()
-    assert page["next_cursor"] is None
-    ends = Counter(event["node"] for event in page["items"] if event["node"] and event["status"] == "COMPLETED")
-    assert ends == dict.fromkeys(DIAMOND["nodes"], 1)
+    await assert_ended_once(client, execution_id, DIAMOND["nodes"])
     nodes = (await client.get(f"/workflows/{execution_id}/nodes")).raise_for_status().json()["items"]
     assert {node["node"]: node["attempts"] for node in nodes} == dict.fromkeys(DIAMOND["nodes"], 1)
 

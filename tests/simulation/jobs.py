@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,10 @@ if TYPE_CHECKING:
 
     from simulation.world import World
 
-_CANCELLED, _PAUSED, _RETRIED = 0.15, 0.2, 0.4
+_CANCELLED, _PAUSED, _RETRIED = 0.15, 0.3, 0.4
 _ALL_EXCLUSIVE = 0.1
 _EARLY, _TWICE = 0.3, 0.3
-_MOST_SECONDS = 4.0
+_MOST_SECONDS, _PAUSE_SECONDS = 4.0, 2.0
 
 
 @dataclass
@@ -39,6 +38,14 @@ class Deed:
 
 
 @dataclass
+class Asking:
+    """An approval as its user knows it: the newest attempt that was seen asking, and how many answers were taken."""
+
+    attempt: int = 0
+    answers: int = 0
+
+
+@dataclass
 class Job:
     """One execution that somebody wants. What was answered is true here."""
 
@@ -56,8 +63,8 @@ class Job:
     ended: bool = False
     retried: int = 0
     repeated: int = 0
-    answers: Counter[str] = field(default_factory=Counter)
-    """Approval → its newest attempt that was answered."""
+    asks: dict[str, Asking] = field(init=False)
+    """By approval."""
     tries: int = 0
     given_up: bool = False
     promised: bool = False
@@ -73,9 +80,8 @@ class Job:
         """Whether it ends by itself, once it was started."""
         return not self.story.approvals and all(deed.verb == "cancel" for deed in self.deeds)
 
-    def answered(self, node: str, attempt: int) -> None:
-        """An attempt of an approval was answered."""
-        self.answers[node] = max(self.answers[node], attempt)
+    def __post_init__(self) -> None:
+        self.asks = {node: Asking() for node in self.story.approvals}
 
 
 def jobs(world: World, count: int, seconds: float) -> list[Job]:
@@ -119,7 +125,7 @@ def _deeds(key: str, story: Story, chance: random.Random) -> list[Deed]:
     if draw() < _PAUSED:
         at = chance.randint(0, len(deeds))
         deeds.insert(at, Deed("pause", f"{key}-pause", draw() * _MOST_SECONDS))
-        deeds.insert(chance.randint(at + 1, len(deeds)), Deed("resume", f"{key}-resume", draw() * _MOST_SECONDS))
+        deeds.insert(chance.randint(at + 1, len(deeds)), Deed("resume", f"{key}-resume", draw() * _PAUSE_SECONDS))
     if draw() < _CANCELLED:
         deeds.insert(chance.randint(0, len(deeds)), Deed("cancel", f"{key}-cancel", draw() * _MOST_SECONDS))
     return deeds

@@ -6,7 +6,7 @@ import contextlib
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
 
@@ -16,8 +16,11 @@ from wf_core import ids
 from wf_core.broker import topics
 from wf_core.broker.protocol import TopicPartition
 from wf_core.store.scripts import AcceptReply, Scripts
-from wf_orchestrator import batches, checkpoint, sending, sweeps
-from wf_orchestrator.machine.effects import Dispatch
+from wf_orchestrator import batches, checkpoint, refold, sending, sweeps
+from wf_orchestrator.machine import decide, signals
+from wf_orchestrator.machine.effects import Accepted, Dispatch, SetTimer
+from wf_orchestrator.machine.snapshot import to_ops
+from wf_orchestrator.machine.transitions import EXECUTION
 from wf_orchestrator.watch import Watch
 from wf_worker.heartbeat import Heartbeat
 from wf_worker.intake import Intake
@@ -149,6 +152,43 @@ def _claims_always(self: Any) -> bool:
     return self._heard > float("-inf")
 
 
+# --- commands and timers
+
+
+def _obeys_copies(step: Any, event: Any, verb: str, what: Any) -> bool:
+    step.effect(Accepted(f"{event.execution}/{verb}"))
+    if what not in EXECUTION[step.x.status]:
+        return False
+    step.obey(event)
+    return True
+
+
+@contextlib.contextmanager
+def _without_command_ids() -> Iterator[None]:
+    with (
+        mock.patch.object(decide, "_obeys", _obeys_copies),
+        mock.patch.object(signals, "_was_heard", return_value=False),
+    ):
+        yield
+
+
+def _forgotten(kind: str) -> Callable[[], AbstractContextManager[object]]:
+    """Timers of a kind that the owner has in memory only."""
+
+    def written(keys: Any, outcomes: Any, *rest: Any) -> Any:
+        def is_kept(effect: Any) -> bool:
+            return not (isinstance(effect, SetTimer) and effect.kind == kind)
+
+        return to_ops(keys, [replace(o, effects=[*filter(is_kept, o.effects)]) for o in outcomes], *rest)
+
+    @contextlib.contextmanager
+    def patched() -> Iterator[None]:
+        with mock.patch.object(batches, "to_ops", written), mock.patch.object(refold, "to_ops", written):
+            yield
+
+    return patched
+
+
 async def _accept_nothing(_context: Any, command: Any, _now_ms: int) -> AcceptReply:
     assert ids.is_execution_id(command.execution_id)
     return AcceptReply("OK", zlib.compress(b""))
@@ -185,5 +225,9 @@ MUTANTS: dict[str, Mutant] = {
         {"CLAIM": (("live = run == server", "live = true"), ("then live = false end", "then live = live end"))},
         _patched(Heartbeat, "may_claim", _claims_always),
     ),
+    "no command ids": Mutant(patch=_without_command_ids),
+    "spawn timer in memory": Mutant(patch=_forgotten("spawn")),
+    "child timer in memory": Mutant(patch=_forgotten("child")),
+    "release timer in memory": Mutant(patch=_forgotten("release")),
     "append without ACCEPT": Mutant(patch=_patched(wf_api.creation, "accept", _accept_nothing)),
 }

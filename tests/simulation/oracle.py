@@ -104,15 +104,16 @@ class Oracle:
         for _, fields in entries:
             node, status = fields.get(b"node", b""), fields.get(b"status", b"")
             attempt = int(fields.get(b"attempt", b"0"))
-            if fields[b"kind"] == b"execution.retried":
+            kind = fields[b"kind"]
+            if kind == b"execution.retried":
                 ended.clear()
-            if fields[b"kind"].startswith(b"node.") and status in _TERMINAL:
+            if kind.startswith(b"node.") and kind != b"node.caught" and status in _TERMINAL:
                 inside = b"/" in node or b"[" in node
                 once = (node, attempt if inside else 0)
                 if once in ended and (attempt or not inside):
                     raise Violation(f"{key}: node {node.decode()} ended twice")
                 ended.add(once)
-            if fields[b"kind"] == b"node.failed" and b"PlatformError" in fields.get(b"data", b""):
+            if kind == b"node.failed" and b"PlatformError" in fields.get(b"data", b""):
                 raise Violation(f"{key}: every attempt of node {node.decode()} was lost to the platform")
             if node and attempt:
                 if attempt < attempts.get(node, 0):

@@ -165,19 +165,19 @@ class User:
     async def _answer(self, node: str, *, again: bool) -> None:
         """Answers an approval, once for each time that it asks."""
         job = self._job
-        key = f"{job.key}-{node}-{job.answers.total()}"
-        asked: list[int] = []
+        asking = job.asks[node]
 
         async def fields(head: Head) -> dict[str, Any]:
             found = await orders.answer(self._context, job.execution_id, head, node, _ANSWER)
-            if found["attempt"] <= job.answers[node] and not again:
+            if found["attempt"] == asking.attempt and asking.answers and not again:
                 raise ProblemError("wrong-state", "it was answered")
-            asked.append(found["attempt"])
+            asking.attempt = found["attempt"]
             return found
 
+        key = f"{job.key}-{node}-{asking.answers}"
         if await self._order(verbs.ANSWER, key, [node, _ANSWER], fields) is not None:
             self._world.counts["answered"] += 1
-            job.answered(node, asked[-1] if asked else 1)
+            asking.answers += 1
 
     async def _say_again(self) -> None:
         """What Redis refused that had gone back; and all that the log has lost, if it has."""

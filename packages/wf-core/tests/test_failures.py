@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from wf_core.errors import PluginError
+from wf_core.errors import PluginError, Problem
 from wf_core.failures import CAUSE_LIMIT, MESSAGE_LIMIT, MOST_CAUSES, TRACEBACK_LIMIT, class_names, failure_of
 from wf_core.tasks import Fatal, ParametersError, RetryAfter
 
@@ -76,7 +76,7 @@ def test_class_names():
 
 def test_refusals_are_no_failures_of_the_task():
     """What is refused before or after the task's code has no traceback; parameters that do not fit never will."""
-    refused = failure_of(raised(ParametersError("no such parameter")), OURS)
+    refused = failure_of(raised(ParametersError("t", (Problem("/rows", "missing", "it is required"),))), OURS)
     assert (refused.type, refused.fatal, refused.traceback) == ("ParametersError", True, "")
     missing = failure_of(raised(PluginError("no such task")), OURS)
     assert (missing.type, missing.fatal, missing.traceback) == ("PluginError", False, "")

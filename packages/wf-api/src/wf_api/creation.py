@@ -105,6 +105,7 @@ async def _records(  # noqa: PLR0913 - what a record holds
         if not await _is_known_whole(context, keys.document(document_hash)):
             # Compression takes a second for the largest documents: not on the loop that serves everybody.
             taken += await asyncio.to_thread(records.document, execution_id, now, document_hash, canonical)
+    settings = records.frozen_settings(context.settings)
     created = wire.Created(
         execution=execution_id,
         ts=now,
@@ -115,8 +116,8 @@ async def _records(  # noqa: PLR0913 - what a record holds
         version=submission.document.version,
         labels=submission.labels,
         input=submission.input or b"{}",
-        settings=records.frozen_settings(context.settings),
-        rules=rules_of(submission.document),
+        settings=settings,
+        rules=max(rules_of(submission.document), settings.rules),
         request=request,
         definitions=dict(submission.pinned.hashes),
     )

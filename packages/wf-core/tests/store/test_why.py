@@ -15,7 +15,7 @@ from wf_core.states import AttemptClass, AttemptStatus, ExecutionStatus, NodeSta
 from wf_core.store import reads
 from wf_core.store.codec import AttemptRecord
 from wf_core.store.keys import InstallationKeys, PartitionKeys
-from wf_core.store.reads.inquiry import Surroundings, read_why
+from wf_core.store.reads.why import Surroundings, read_why
 from wf_core.wire import Failure
 
 CREATED = 1_800_000_000_000

@@ -13,7 +13,7 @@ from wf_core.store.keys import InstallationKeys
 from wf_core.wire import Cached, Event
 from wf_orchestrator import loading
 from wf_orchestrator.context import Context
-from wf_orchestrator.machine import cached
+from wf_orchestrator.machine.caching import name_of
 from wf_orchestrator.machine.effects import CacheStore, Outcome
 from wf_orchestrator.partition import Partition
 
@@ -28,7 +28,7 @@ async def look_up(context: Context, partition: Partition, tokens: list[str]) -> 
         names = {
             (execution, node, attempt): name
             for execution, node, attempt in wanted
-            if execution in executions and (name := cached.name_of(executions[execution], node, attempt))
+            if execution in executions and (name := name_of(executions[execution], node, attempt))
         }
     outputs = await _read(context, list(dict.fromkeys(names.values())))
     now = context.clock.now_ms()

@@ -67,7 +67,7 @@ def birth(  # noqa: PLR0913 - the parent's node, the document, who appends it wh
         labels={**plan.document.labels, **x.labels},
         input=given,
         settings=inherited(x),
-        rules=rules_of(plan.document),
+        rules=max(rules_of(plan.document), x.rules),  # whoever ends it must know that its parent is to be told
         parent=parent,
         depth=x.depth + 1,
         definitions=x.definitions,

@@ -29,7 +29,7 @@ ABSENT_MS = 60_000
 
 
 async def spawn(context: Context, partition: Partition, tokens: list[str]) -> list[Event]:
-    """Starts the children of these attempts, as far as these still wait for them."""
+    """Starts the children of these attempts, as far as these still wait for them: those of a paused one after that."""
     events: list[Event] = []
     async with partition.lock:  # nobody folds meanwhile: what is read from Redis is whole
         if partition.closed:
@@ -40,7 +40,7 @@ async def spawn(context: Context, partition: Partition, tokens: list[str]) -> li
             index = None if x is None else waiting(x, token)
             if x is None or index is None:
                 events.append(child_records.useless("spawn", token, **_by(context)))
-            else:
+            elif not x.is_paused:
                 events += await _birth(context, partition, x, index)
     return _without_copies(events)
 

@@ -11,7 +11,7 @@ from wf_core.policies import Retry, Stop
 from wf_core.wire import Decision, Event, Timer
 from wf_orchestrator import caching, children, concurrency, expanding, loading
 from wf_orchestrator.context import Context
-from wf_orchestrator.machine.state import VerdictRequest
+from wf_orchestrator.machine import verdicts
 from wf_orchestrator.machine.timeouts import UNCLAIMED
 from wf_orchestrator.partition import Partition
 from wf_orchestrator.policies.verdict import verdict
@@ -77,12 +77,12 @@ async def _decisions(context: Context, partition: Partition, tokens: list[str]) 
         requests = [
             request
             for execution, node, attempt in wanted
-            if execution in executions and (request := executions[execution].verdict_request(node, attempt))
+            if execution in executions and (request := verdicts.request(executions[execution], node, attempt))
         ]
     return [_decision(context, request) for request in requests]
 
 
-def _decision(context: Context, request: VerdictRequest) -> Decision:
+def _decision(context: Context, request: verdicts.VerdictRequest) -> Decision:
     answer = _ask(context, request)
     context.counters.inc("decisions_total", decision="retry" if isinstance(answer, Retry) else "stop")
     return Decision(
@@ -97,7 +97,7 @@ def _decision(context: Context, request: VerdictRequest) -> Decision:
     )
 
 
-def _ask(context: Context, request: VerdictRequest) -> Retry | Stop:
+def _ask(context: Context, request: verdicts.VerdictRequest) -> Retry | Stop:
     try:
         policy = context.policies.retry(request.settings.policy)
     except PluginError as error:

@@ -6,7 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from wf_core.plan import Plan
+from wf_core.store.keys import PartitionKeys
 from wf_core.store.ops import split
+from wf_orchestrator.machine.restore import fill, keep_results, result_fields, skeleton
+from wf_orchestrator.machine.state import Execution
 
 Value = bytes | dict[Any, Any] | set[bytes] | list[Any]
 
@@ -19,8 +23,16 @@ class Model:
 
     def named(self, key: str) -> dict[str, bytes]:
         """A hash, with its fields as text; {} for none."""
-        stored: Any = self.keys.get(key, {})
-        return {name.decode(): value for name, value in stored.items()}
+        return named(self.keys.get(key, {}))
+
+    def load(self, keys: PartitionKeys, execution_id: str, plan: Plan | None, *, whole: bool = False) -> Execution:
+        """An execution that was stored; `whole`: one that has ended, with all of its results, as `retry` needs it."""
+        fields, scopes, results = (self.named(key(execution_id)) for key in (keys.execution, keys.scopes, keys.results))
+        cells: Any = self.keys.get(keys.nodes(execution_id), b"")
+        x = skeleton(execution_id, plan, fields, cells, scopes)
+        if whole:
+            return keep_results(x, results)
+        return fill(x, {name: results[name] for name in result_fields(x) if name in results})
 
     def apply(self, ops: Sequence[Sequence[str | bytes | int]]) -> None:
         """Does what APPLY does."""
@@ -73,6 +85,11 @@ class Model:
     def _drop_empty(self, key: str) -> None:
         if not self.keys[key]:
             del self.keys[key]
+
+
+def named(fields: Any) -> dict[str, bytes]:
+    """The fields of a hash, or of an entry of a stream, by their names as text."""
+    return {name.decode(): value for name, value in fields.items()}
 
 
 def _bytes(part: str | bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import msgspec
 
@@ -12,7 +11,6 @@ from wf_core.plan import Plan
 from wf_core.store.keys import PartitionKeys
 from wf_core.wire import Created, Document, Event, Retried
 from wf_orchestrator.batches import Decoded, fold
-from wf_orchestrator.machine.restore import keep_results, skeleton
 from wf_orchestrator.machine.snapshot import to_ops
 from wf_orchestrator.machine.state import Execution, PartitionState
 from wf_orchestrator.plans import Plans
@@ -52,26 +50,23 @@ class Refold:
         x = self._executions.get(execution_id)
         if x is None or not x.status.is_terminal:
             return
-        keys, name = self.keys, x.document
-        parts = self._documents.get(name, {})
-        plan = self._plans.get(name)
-        if plan is None and parts and len(parts) == self._parts[name]:
-            plan = await self._plans.compile(name, parts)
-        cells: Any = self.model.keys.get(keys.nodes(execution_id), b"")
-        fields, scopes, results = (
-            self.model.named(key(execution_id)) for key in (keys.execution, keys.scopes, keys.results)
-        )
-        self._executions[execution_id] = keep_results(skeleton(execution_id, plan, fields, cells, scopes), results)
+        plan = await self._compiled(x.document)
+        self._executions[execution_id] = self.model.load(self.keys, execution_id, plan, whole=True)
 
     async def _plan(self, event: Event) -> Plan | None:
         if isinstance(event, Document):
             self._documents.setdefault(event.hash, {})[event.part] = event.data
             self._parts[event.hash] = event.parts
         elif isinstance(event, Created):
-            parts = self._documents.get(event.document, {})
-            if parts and len(parts) == self._parts[event.document]:
-                return self._plans.get(event.document) or await self._plans.compile(event.document, parts)
+            return await self._compiled(event.document)
         return None
+
+    async def _compiled(self, name: str) -> Plan | None:
+        """The plan of a document; None as long as the log had not all of its parts."""
+        parts = self._documents.get(name, {})
+        if not parts or len(parts) != self._parts[name]:
+            return None
+        return self._plans.get(name) or await self._plans.compile(name, parts)
 
 
 def _pieces(decoded: Sequence[Decoded]) -> Iterator[Sequence[Decoded]]:

@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+import msgspec
 from redis.asyncio import Redis
 
 from wf_core.broker import topics
 from wf_core.broker.protocol import Log, LogReader, OffsetOutOfRangeError, TopicPartition
 from wf_core.errors import WfError
+from wf_core.store.codec import AttemptRecord, unpack_attempts
 from wf_core.store.keys import PartitionKeys
 from wf_core.wire import NewerRecordError
 from wf_orchestrator.redis_model import Value
@@ -249,7 +251,27 @@ def _differences(key: str, expected: Value | None, found: Value | None) -> Itera
         return
     if isinstance(expected, dict) and isinstance(found, dict):
         for name in sorted(expected.keys() | found.keys()):
-            if expected.get(name) != found.get(name):
+            if expected.get(name) != found.get(name) and not _kept_less(name, expected.get(name), found.get(name)):
                 yield Difference(key, name.decode(), expected.get(name), found.get(name))
         return
     yield Difference(key, "", expected, found)
+
+
+_LATER_KEPT = ("worker_package", "host", "log_tail")
+
+
+def _kept_less(name: bytes, expected: Any, found: Any) -> bool:
+    """Whether an older release folded these attempts, which kept less of them than this one does."""
+    if not name.startswith(b"a:") or expected is None or found is None:
+        return False
+    stored = unpack_attempts(found)
+    whole = unpack_attempts(expected)
+    return len(stored) == len(whole) and all(map(_is_part_of, stored, whole))
+
+
+def _is_part_of(stored: AttemptRecord, whole: AttemptRecord) -> bool:
+    missing = {one: getattr(stored, one) for one in _LATER_KEPT if not getattr(stored, one)}
+    error = whole.error
+    if error is not None and stored.error is not None and not stored.error.causes:
+        error = msgspec.structs.replace(error, causes=())
+    return stored == msgspec.structs.replace(whole, error=error, **missing)

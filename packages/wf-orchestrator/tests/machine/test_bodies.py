@@ -63,6 +63,24 @@ def test_unchosen_nodes_are_skipped_whatever_their_join(world):
     assert w.status("no") == "SKIPPED"
 
 
+@pytest.mark.parametrize("order", [("a", "p", "b"), ("p", "a", "b"), ("a", "b", "p"), ("b", "p", "a")])
+@pytest.mark.parametrize("chosen", [True, False])
+def test_a_switch_is_heard_before_a_join_that_starts_early(world, order, chosen):
+    """In whatever order its upstream ends: a node that was not chosen is skipped, one that was starts by its join."""
+    switch = {"kind": "switch", "depends_on": ["p"], "cases": [{"when": str(chosen).lower(), "to": ["x"]}]}
+    nodes = {
+        **dict.fromkeys(order, T),
+        "s": {**switch, "default": ["other"]},
+        "x": {**T, "depends_on": ["a", "b"], "join": "any_success"},
+        "other": T,
+    }
+    w = world({"nodes": nodes}).start()
+    for node in order:
+        assert w.status("x") == ("QUEUED" if chosen and w.status("s") == "COMPLETED" else "PENDING")
+        w.done(node)
+    assert w.status("x") == ("QUEUED" if chosen else "SKIPPED")
+
+
 def test_a_switch_whose_case_fails_to_evaluate_fails(world):
     nodes = {"s": {"kind": "switch", "cases": [{"when": "input.nope == 1", "to": ["a"]}], "default": ["a"]}, "a": T}
     w = world({"nodes": nodes}).start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wf_core import wire
-from wf_orchestrator.machine import cached
+from wf_orchestrator.machine import caching
 from wf_orchestrator.machine.effects import CacheStore
 
 DOCUMENT: dict[str, Any] = {
@@ -26,7 +26,7 @@ def test_a_hit_completes_the_attempt(world):
     w = world(DOCUMENT).start({"n": 1})
     token = f"{w.execution.id}/a/1"
     assert (w.status("a"), w.timers()) == ("WAITING", {f"cache|{token}": w.now})
-    assert cached.name_of(w.execution, "a", 1)
+    assert caching.name_of(w.execution, "a", 1)
     outcome = found(w, "a", b"5")
     assert (w.ended, w.output, w.dispatched, stores(outcome)) == ("COMPLETED", 5, [], [])
     (attempt,) = w.attempts("a")
@@ -37,10 +37,10 @@ def test_a_hit_completes_the_attempt(world):
 def test_a_miss_dispatches_the_same_attempt(world):
     """Nothing found: the attempt goes out, and its output is kept for the next one."""
     w = world(DOCUMENT).start({"n": 1})
-    name = cached.name_of(w.execution, "a", 1)
+    name = caching.name_of(w.execution, "a", 1)
     found(w, "a")
     assert (w.status("a"), w.attempt("a"), w.params("a"), w.timers()) == ("QUEUED", 1, {"n": 1}, {})
-    assert cached.name_of(w.execution, "a", 1) == ""
+    assert caching.name_of(w.execution, "a", 1) == ""
     assert stores(w.done("a", output=3)) == [CacheStore(name, b"3", 3_600_000)]
     assert w.ended == "COMPLETED"
 
@@ -49,10 +49,10 @@ def test_the_name_is_of_the_task_and_the_key(world):
     """Another key or another task is another entry; another execution, node or document is not."""
     other = {"nodes": {"b": {"task": "t", "cache": {"key": "k-1"}}}}
     third = {"nodes": {"b": {"task": "u", "cache": {"key": "k-1"}}}}
-    first = cached.name_of(world(DOCUMENT).start({"n": 1}).execution, "a", 1)
-    assert first == cached.name_of(world(other).start().execution, "b", 1)
-    assert first != cached.name_of(world(third).start().execution, "b", 1)
-    assert first != cached.name_of(world(DOCUMENT).start({"n": 2}).execution, "a", 1)
+    first = caching.name_of(world(DOCUMENT).start({"n": 1}).execution, "a", 1)
+    assert first == caching.name_of(world(other).start().execution, "b", 1)
+    assert first != caching.name_of(world(third).start().execution, "b", 1)
+    assert first != caching.name_of(world(DOCUMENT).start({"n": 2}).execution, "a", 1)
 
 
 def test_only_the_first_attempt_is_looked_up(world):

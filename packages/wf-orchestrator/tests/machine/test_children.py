@@ -149,6 +149,16 @@ def test_an_abandoned_child_is_left_alone() -> None:
     assert world.outside() == set()
 
 
+def test_a_child_that_is_abandoned_during_a_pause_is_resumed() -> None:
+    """Nobody else would resume it: its parent tells it nothing any more."""
+    world = family(on_parent_close="abandon")
+    world.send(world.record(wire.Paused, id="p"))
+    world.cancel()
+    told = [said(effect.token, **BY) for effect in world.last.effects if getattr(effect, "kind", "") == "down"]
+    assert [type(one) for one in told] == [wire.Resumed]
+    assert told[0].execution == child_execution_id(token())
+
+
 def test_a_timeout_closes_the_child() -> None:
     """An attempt whose time is over fails, and its child is cancelled."""
     world = family(timeout="1s")
@@ -241,10 +251,11 @@ def test_a_birth_checks_the_input() -> None:
 
 
 def test_a_child_answers_its_spawn_and_tells_its_end() -> None:
-    """The fold of `created` clears the timer that asked for it; the end of the child sets one for its parent."""
+    """The fold of `triggered` clears the timer that asked for it; the end of the child sets one for its parent."""
     world = child_of(family())
     first = decide(world.partition, None, world.log[0], 0, world.plan)
-    assert ClearTimer("spawn", token()) in first.effects
+    assert ClearTimer("spawn", token()) not in first.effects, "the log may lose what comes next"
+    assert ClearTimer("spawn", token()) in decide(world.partition, first.execution, world.log[1], 1).effects
     assert world.params("a") == {"value": 7}
     world.done("a", output=7)
     assert world.ended == "COMPLETED"
@@ -305,3 +316,13 @@ def test_a_long_output_is_refused() -> None:
     assert long.status == "FAILED"
     assert long.error is not None
     assert "`output`" in long.error.message
+
+
+def test_a_child_has_the_rules_of_its_parent() -> None:
+    """However plain its document: a release that knows no parents must not end it."""
+    x = family().execution
+    index = x.index_of("c")
+    assert index is not None
+    created = birth(x, index, compiled(INLINE), document=None, **BY)[0]
+    assert isinstance(created, wire.Created)
+    assert created.rules == x.rules == 2

@@ -312,3 +312,38 @@ def test_whatever_is_lost_late_or_doubled(town, on_conflict, seed):
             t.end(x)
     assert not [x for x in started if not t.executions[x].status.is_terminal]
     assert (t.key().holders, t.key().queue) == ([], [])
+
+
+def test_clean_up_is_not_evicted(world):
+    """`evicted` is said again until the key is given back: the second time must not end the clean-up."""
+    w = world(document("cancel_running", **{"finally": {"f": {"task": "t"}}})).start({"n": 1})
+    for said in ("granted", "evicted", "evicted"):
+        w.send(w.record(wire.KeyAnswer, key="k-1", era=0, answer=said))
+    assert (w.ended, w.status("a"), w.status("f")) == ("RUNNING", "CANCELLED", "QUEUED")
+    w.done("f")
+    assert w.ended == "CANCELLED"
+
+
+def test_a_refusal_of_one_that_waits(world):
+    """A key that forgot its queue, and is full by now, may refuse one that waits: it asks again, later."""
+    w = world(document()).start({"n": 1})
+    for said in ("queued", "refused"):
+        w.send(w.record(wire.KeyAnswer, key="k-1", era=0, answer=said))
+    assert w.timers() == {f"acquire|{w.execution.id}/k-1/0": w.now + admission.AGAIN_MS}
+
+
+def test_the_time_of_a_container_that_goes_on_counts_from_the_admission(world):
+    """After a retry a container is open before its execution has its key again."""
+    node = {"kind": "map", "items": [1], "nodes": {"x": {"task": "t"}}, "timeout": "1m", "total_timeout": "2m"}
+    w = world({"nodes": {"m": node}, "concurrency": {"key": "k"}}).start()
+    w.send(w.record(wire.KeyAnswer, key="k", era=0, answer="granted"))
+    w.fail_for_good("m[0]/x")
+    w.retry()
+    assert not [timer for timer in w.timers() if timer.startswith(("timeout", "total"))]
+    w.now += 3_600_000
+    w.send(w.record(wire.KeyAnswer, key="k", era=1, answer="granted"))
+    token = w.execution.token(0)
+    assert w.timers()[f"timeout|{token}"] == w.now + 60_000
+    assert w.timers()[f"total|{token}"] == w.now + 120_000
+    w.done("m[0]/x")
+    assert w.ended == "COMPLETED"

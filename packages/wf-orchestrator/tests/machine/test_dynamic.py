@@ -10,7 +10,7 @@ import pytest
 from wf_core import ids, wire
 from wf_core.errors import DocumentError
 from wf_core.plan import DynamicPlan
-from wf_orchestrator.expanding import checked, expanded, waiting
+from wf_orchestrator.expansion_records import checked, expanded, waiting
 
 from .conftest import EXECUTION_ID, World, compiled
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from wf_core import wire
+
 CHAIN = {"nodes": {"a": {"task": "t"}, "b": {"task": "t", "depends_on": ["a"]}, "c": {"task": "t"}}}
 
 
@@ -130,3 +134,21 @@ def test_what_takes_no_slot_is_not_kept_by_slots(world):
     w.done("a")
     w.resume()
     assert w.statuses == {"a": "COMPLETED", "b": "QUEUED", "s": "COMPLETED", "d": "WAITING"}
+
+
+@pytest.mark.parametrize("what", ["pause", "retry", "crash"])
+def test_a_release_with_the_first_rules_only_leaves_it_alone(world, what):
+    """What that release knows nothing of takes an execution out of its hands: it would lose results."""
+    w = world({"nodes": {"a": {"task": "t"}}})
+    w.send(w.record(wire.Created, id="c", document=w.plan.hash, name="test", labels={"team": "a"}, rules=1))
+    w.trigger()
+    if what == "pause":
+        w.pause()
+    elif what == "crash":
+        w.lose("a", "crash")
+    else:
+        w.lose("a")
+        w.fail_for_good("a")
+        assert w.execution.rules == 1
+        w.retry()
+    assert w.execution.rules == 2

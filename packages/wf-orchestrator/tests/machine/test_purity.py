@@ -13,14 +13,15 @@ import wf_orchestrator.policies
 ALLOWED = {
     "__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "hashlib", "heapq", "itertools", "math",
     "msgspec", "pathlib", "sys", "traceback", "types", "typing",
-    "wf_core", "wf_core.durations", "wf_core.errors", "wf_core.expressions", "wf_core.graph", "wf_core.ids",
+    "wf_core", "wf_core.definitions", "wf_core.durations", "wf_core.errors", "wf_core.expressions",
+    "wf_core.expressions.values", "wf_core.graph", "wf_core.ids",
     "wf_core.payload", "wf_core.plan", "wf_core.policies", "wf_core.states", "wf_core.wire",
     "wf_core.store.codec", "wf_core.store.keys", "wf_core.store.ops",
 }  # fmt: skip
 SOURCES = [
     path
     for package in (wf_orchestrator.machine, wf_orchestrator.policies)
-    for path in sorted(Path(package.__path__[0]).glob("*.py"))
+    for path in sorted(Path(package.__path__[0]).rglob("*.py"))
 ]
 
 

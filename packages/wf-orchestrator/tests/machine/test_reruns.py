@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from wf_core import wire
+from wf_core import ids, wire
+from wf_core.schema.validation import canonical_bytes, parse_document
+from wf_orchestrator.machine import verdicts
 
 CHAIN = {
     "nodes": {
@@ -69,7 +71,7 @@ def test_budgets_start_afresh(world):
     w.lose("a")
     assert w.status("a") == "QUEUED"
     w.fail("a")
-    request = w.execution.verdict_request("a", w.attempt("a"))
+    request = verdicts.request(w.execution, "a", w.attempt("a"))
     assert (request.failures, request.attempt) == (1, 4)
 
 
@@ -447,3 +449,40 @@ def test_many_times(world):
     w.retry()
     w.done("m[1]/y", "z")
     assert w.ended == "COMPLETED"
+
+
+def test_waits_approvals_and_children_begin_anew(world):
+    """What waits for someone outside waits again, as a new attempt: a new child, a new question, a new timer."""
+    nodes = {
+        "w": {"kind": "wait", "signal": "go", "timeout": "1m"},
+        "p": {"kind": "approval", "timeout": "1m"},
+        "c": {"kind": "workflow", "nodes": {"x": {"task": "t"}}},
+        "d": {"task": "t", "depends_on": ["w", "p", "c"]},
+    }
+    w = world({"nodes": nodes}).start()
+    w.cancel()
+    assert {w.status(node) for node in nodes} == {"CANCELLED"}
+    w.retry()
+    assert {w.status(node): w.attempt(node) for node in ("w", "p", "c")} == {"WAITING": 2}
+    w.send(w.record(wire.Signalled, id="s", name="go", payload=b"1"))
+    w.send(w.record(wire.Answered, id="y", node="p", attempt=2, answer=b"true"))
+    child = ids.child_execution_id(f"{w.execution.id}/c/2")
+    w.send(w.record(wire.ChildEnded, node="c", attempt=2, child=child, status="COMPLETED", output=b"3"))
+    w.done("d")
+    assert w.ended == "COMPLETED"
+
+
+def test_a_dynamic_node_goes_on_with_its_frozen_nodes(world):
+    """The nodes that were checked are not asked for again; the one that failed runs again."""
+    w = world({"nodes": {"d": {"kind": "dynamic", "nodes": "${{ input.nodes }}"}}}).start(
+        {"nodes": {"a": {"task": "t"}, "b": {"task": "t"}}}
+    )
+    frozen = canonical_bytes(parse_document({"name": "d", "nodes": {"a": {"task": "t"}, "b": {"task": "t"}}}))
+    w.send(w.record(wire.Expanded, node="d", attempt=1, document=frozen))
+    w.done("d/a", output=1)
+    w.fail_for_good("d/b")
+    assert w.ended == "FAILED"
+    w.retry()
+    assert (w.status("d"), w.status("d/a"), w.status("d/b")) == ("WAITING", "COMPLETED", "QUEUED")
+    w.done("d/b", output=2)
+    assert (w.ended, w.output) == ("COMPLETED", {"a": 1, "b": 2})

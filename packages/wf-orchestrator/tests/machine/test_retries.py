@@ -7,6 +7,7 @@ import pytest
 from wf_core import wire
 from wf_core.store.codec import MOST_ATTEMPTS
 from wf_core.wire import FrozenSettings
+from wf_orchestrator.machine import verdicts
 from wf_orchestrator.machine.effects import ClearTimer, Dispatch, Ended, SetTimer
 
 ONE = {"nodes": {"a": {"task": "t", "params": {"n": "${{ input.n }}"}, "retry": {"max_retries": 7}}}}
@@ -19,12 +20,12 @@ def test_a_failed_attempt_asks_for_a_verdict(world):
     outcome = w.fail("a", message="boom")
     token = f"{w.execution.id}/a/1"
     assert outcome.effects == [Ended(token, "default"), SetTimer("decide", token, w.now)]
-    request = w.execution.verdict_request("a", 1)
+    request = verdicts.request(w.execution, "a", 1)
     assert request is not None
     assert (request.failures, request.error.message, request.elapsed_ms) == (1, "boom", w.now - first)
     assert (request.settings.max_retries, request.settings.policy) == (7, "exponential")
-    assert w.execution.verdict_request("a", 2) is None
-    assert w.execution.verdict_request("nobody", 1) is None
+    assert verdicts.request(w.execution, "a", 2) is None
+    assert verdicts.request(w.execution, "nobody", 1) is None
 
 
 def test_a_retry(world):
@@ -34,7 +35,7 @@ def test_a_retry(world):
     outcome = w.verdict("a", 2000)
     token = f"{w.execution.id}/a/1"
     assert outcome.effects == [ClearTimer("decide", token), SetTimer("retry", token, w.now + 2000)]
-    assert w.execution.verdict_request("a", 1) is None
+    assert verdicts.request(w.execution, "a", 1) is None
     outcome = w.due("a")
     assert outcome.results == {}
     dispatches = [effect for effect in outcome.effects if isinstance(effect, Dispatch)]
@@ -82,7 +83,7 @@ def test_a_loss_is_tried_again_at_once(world):
     (again,) = (effect for effect in outcome.effects if isinstance(effect, Dispatch))
     assert again.message.lost == 1
     w.fail("a")
-    request = w.execution.verdict_request("a", 2)
+    request = verdicts.request(w.execution, "a", 2)
     assert request is not None
     assert request.failures == 1
     lost = w.attempts("a")[0]

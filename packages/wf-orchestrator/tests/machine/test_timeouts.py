@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wf_core import wire
+from wf_orchestrator.machine import verdicts
 
 
 def one(**fields):
@@ -24,7 +25,7 @@ def test_an_attempt_that_no_worker_takes(world):
         "QueueTimeoutError",
     )
     assert attempt["error"]["message"] == "no worker took attempt 1 from the queue 'gpu' within 5000 ms"
-    assert w.execution.verdict_request("a", 1).failures == 1
+    assert verdicts.request(w.execution, "a", 1).failures == 1
     w.verdict("a", 0)
     w.due("a")
     w.done("a")
@@ -85,7 +86,7 @@ def test_the_time_of_a_container(world):
     w = world({"nodes": {"m": node}}).start()
     assert w.timers() == {f"timeout|{w.execution.id}/m/1": w.now + 60_000}
     w.timer("timeout", "m")
-    assert (w.status("m"), w.status("m[0]/x"), w.execution.verdict_request("m", 1).error.type) == (
+    assert (w.status("m"), w.status("m[0]/x"), verdicts.request(w.execution, "m", 1).error.type) == (
         "RETRYING",
         "CANCELLED",
         "TimeoutError",
@@ -113,7 +114,7 @@ def test_crashes_have_a_budget_of_their_own(world):
     w.lose("a", "dead")
     w.lose("a", "crash")
     w.fail("a")
-    assert w.execution.verdict_request("a", 3).failures == 1
+    assert verdicts.request(w.execution, "a", 3).failures == 1
     w.verdict("a", 0)
     w.due("a")
     w.lose("a", "crash")

@@ -310,3 +310,19 @@ async def test_a_pause_reaches_the_children(engine):
     assert await engine.ended(parent, child) == ["CANCELLED", "CANCELLED"]
     await no_timers(engine)
     await engine.verified()
+
+
+async def test_a_pause_before_the_child_is_started(engine):
+    """Nothing starts during a pause: the child is made after it, and runs."""
+    await engine.orchestrator()
+    engine.worker(value_of)
+    parent, made = records(engine, {"nodes": {"c": INLINE}}, {"n": 7})
+    common = {"execution": parent, "ts": engine.clock.now_ms(), "source": "test"}
+    await engine.append(0, [*made, wire.Paused(**common, id="p")])
+    await engine.at_rest()
+    assert await engine.status(parent) == "PAUSED"
+    assert not await engine.status(child_of(parent))
+    await engine.append(0, [wire.Resumed(**common, id="r")])
+    assert await engine.ended(parent) == ["COMPLETED"]
+    await no_timers(engine)
+    await engine.verified()

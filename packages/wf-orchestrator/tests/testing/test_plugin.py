@@ -38,3 +38,9 @@ def test_it_costs_nothing_where_it_is_not_used(tmp_path: Path):
     alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, check=False, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
+
+
+def test_no_server_is_needed():
+    """Who tests workflows loads no client of a server."""
+    program = "import sys, wf_orchestrator.testing; assert not {'redis', 'aiokafka', 'httpx'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -19,7 +19,7 @@ from wf_api.problems import unknown_execution, unknown_node
 from wf_api.queries import Cursor, Limit
 from wf_core.states import ExecutionStatus, NodeStatus
 from wf_core.store import reads
-from wf_core.store.reads.inquiry import Surroundings, read_why
+from wf_core.store.reads.why import Surroundings, read_why
 
 router = APIRouter(tags=["executions"], route_class=BoundedRoute)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from wf_core.builder.bodies import Body, condition, named, rendered
@@ -31,11 +32,12 @@ class Options(TypedDict, total=False):
     cache: dict[str, Any]
 
 
-class Makes:
+class Makes(ABC):
     """Makes nodes in one body. Ids default to the task's short name or the kind, made unique by a number."""
 
+    @abstractmethod
     def _place(self) -> Body:
-        raise NotImplementedError
+        """The body in which the next node stands."""
 
     def task(
         self,

@@ -33,11 +33,14 @@ class PartitionKeys:
         return f"{self.prefix}:s:{execution_id}"
 
     def results(self, execution_id: str) -> str:
-        """Hash: `o:<node>` output JSON, `i:<node>` input JSON, `a:<node>` attempts in msgpack. APPLY."""
+        """Hash, by the path of a node: `o:` output JSON, `i:` input JSON, `a:` attempts in msgpack, and more. APPLY.
+
+        `w:` what an open wait lacks, `c:` how to undo it; also `o:` of a scope's key: the output of a body.
+        """
         return f"{self.prefix}:r:{execution_id}"
 
     def scopes(self, execution_id: str) -> str:
-        """Hash scope key → ScopeRecord: the insides of containers, with the places of their cells in `nodes`."""
+        """Hash scope key → ScopeRecord: the insides of containers, with the places of their cells in `nodes`. APPLY."""
         return f"{self.prefix}:b:{execution_id}"
 
     def history(self, execution_id: str) -> str:

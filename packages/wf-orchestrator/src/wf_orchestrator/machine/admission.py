@@ -85,20 +85,26 @@ def _granted(step: Step, event: KeyAnswer, hold: Hold) -> None:
         return
     keep(step, Hold(hold.key, hold.era, HELD))
     step.tell("execution.admitted", None, {"key": hold.key})
-    control.go_on(step)
+    control.admitted(step)
 
 
 def _queued(step: Step, event: KeyAnswer, hold: Hold) -> None:
     if hold.state == HELD:
         return
-    step.effect(SetTimer("acquire", ids.token(step.x.id, hold.key, hold.era), step.now + AGAIN_MS))
+    _ask_later(step, hold)
     if hold.state == ASKED:
         keep(step, Hold(hold.key, hold.era, WAITING, event.holder))
         step.tell("execution.waiting", None, {"key": hold.key, "holder": event.holder})
 
 
+def _ask_later(step: Step, hold: Hold) -> None:
+    step.effect(SetTimer("acquire", ids.token(step.x.id, hold.key, hold.era), step.now + AGAIN_MS))
+
+
 def _refused(step: Step, event: KeyAnswer, hold: Hold) -> None:
     """`skip`: CANCELLED, as a run that a newer one made needless; else FAILED."""
+    if hold.state == WAITING:  # the key forgot that it waits, and has no room; or this is late
+        _ask_later(step, hold)
     if hold.state != ASKED:
         return
     concurrency = step.x.plan_of().concurrency
@@ -116,6 +122,9 @@ def _refused(step: Step, event: KeyAnswer, hold: Hold) -> None:
 
 
 def _evicted(step: Step, _event: KeyAnswer, hold: Hold) -> None:
+    """Told again and again until the key is given back: clean-up that runs by then is left to end."""
+    if step.x.ending:
+        return
     reason = f"a newer execution takes over the concurrency key {hold.key!r}"
     step.tell("execution.cancelling", None, {"reason": reason})
     ending.stop(step, reason, ExecutionStatus.CANCELLED)

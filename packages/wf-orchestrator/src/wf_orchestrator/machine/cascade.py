@@ -156,10 +156,11 @@ def consider(step: Step, index: int) -> None:
     x = step.x
     if x.cells[index].status is not NodeStatus.PENDING or index in step.fresh or x.is_paused:
         return
-    answer = judge(x.rule_of(index), x.tally_of(index))
-    if answer is Answer.WAIT:
+    tally = x.tally_of(index)
+    answer = judge(x.rule_of(index), tally)
+    if answer is Answer.WAIT or (tally.is_open and choices.is_open(x, index)):
         return
-    if choices.is_unchosen(x, index) and not x.tally_of(index).is_open:
+    if not tally.is_open and choices.is_unchosen(x, index):
         answer = Answer.SKIP
     if not x.is_wanted(index):
         _stop(step, index, answer)

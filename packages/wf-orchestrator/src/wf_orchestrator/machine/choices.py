@@ -86,6 +86,16 @@ def is_unchosen(x: Execution, index: int) -> bool:
     )
 
 
+def is_open(x: Execution, index: int) -> bool:
+    """Whether it may still turn out that no switch chooses a node: one that starts early must not be ahead of that."""
+    scope = x.owner[index]
+    switches = scope.node(index).switches
+    return bool(switches) and all(
+        not x.cells[scope.base + switch].status.is_terminal or _passes_by(x, scope.base + switch, index - scope.base)
+        for switch in switches
+    )
+
+
 def catch_of(x: Execution, index: int, error: Failure) -> CatchPlan | None:
     """The first `catch` of a node that names the class of its error, or a class above it; without names it is any."""
     classes = {error.type, *error.classes}

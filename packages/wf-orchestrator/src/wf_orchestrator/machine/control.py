@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def paused(step: Step, event: Paused) -> None:
     """The execution has become PAUSED."""
+    step.leave_first_rules()
     step.tell("execution.paused", None, {"reason": event.reason} if event.reason else None)
     workflow.signal_down(step, "pause")
 
@@ -32,8 +33,16 @@ def resumed(step: Step) -> None:
     go_on(step)
 
 
+def admitted(step: Step) -> None:
+    """The execution may start. After a `retry` containers are open already: their times count from now on."""
+    for index in sorted(step.x.inside):
+        step.start_timeout(index)
+        step.start_total(index)
+    go_on(step)
+
+
 def go_on(step: Step) -> None:
-    """Asks everything that may start: after a pause, and when an execution that was retried is admitted.
+    """Asks everything that may start: after a pause, and when an execution is admitted.
 
     Looks at every node that is not held.
     """
@@ -63,8 +72,8 @@ def _is_due(step: Step, scope: Scope) -> bool:
 def _start_what_takes_no_slot(step: Step) -> None:
     """Only tasks wait for a slot; anything else was held because of the pause alone."""
     x = step.x
-    held = [index for _, index in sorted(x.waiting) if x.node(index).kind != "task"]
+    held = dict.fromkeys(index for _, index in sorted(x.waiting) if x.node(index).kind != "task")
     if held:
         step.starting.extend(held)
-        x.waiting = [entry for entry in x.waiting if entry[1] not in set(held)]
+        x.waiting = [entry for entry in x.waiting if entry[1] not in held]
         heapq.heapify(x.waiting)

@@ -51,7 +51,7 @@ from wf_core.wire import (
 )
 from wf_orchestrator.machine import (
     admission,
-    cached,
+    caching,
     cascade,
     concurrency,
     control,
@@ -64,7 +64,7 @@ from wf_orchestrator.machine import (
     timeouts,
 )
 from wf_orchestrator.machine.effects import Accepted, ClearTimer, Deleted, KeepDocument, Outcome, SetTimer
-from wf_orchestrator.machine.kinds import KINDS, approval, dynamic, loop, wait, workflow
+from wf_orchestrator.machine.kinds import KINDS, approval, dynamic, loop, map, wait, workflow  # noqa: A004 - a kind
 from wf_orchestrator.machine.state import Execution
 from wf_orchestrator.machine.step import Step
 from wf_orchestrator.machine.transitions import EXECUTION, LISTENING, ExecutionEvent
@@ -140,18 +140,17 @@ def _created(step: Step, _event: Created) -> None:
     step.outcome.moved = (None, x.status)
     step.touch(*(name for name in fields.FIELDS if name not in fields.RARE or getattr(x, name)), "counts")
     step.tell("execution.created")
-    if x.parent is not None:
-        step.effect(ClearTimer("spawn", ids.token(x.parent.execution, x.parent.node, x.parent.attempt)))
 
 
 def _triggered(step: Step, event: Triggered) -> None:
     if not _obeys(step, event, "trigger", ExecutionEvent.TRIGGER):
         return
     x = step.x
+    if x.parent is not None:  # not before: the log may lose its tail between `created` and this
+        step.effect(ClearTimer("spawn", ids.token(x.parent.execution, x.parent.node, x.parent.attempt)))
     if event.input is not None:
         x.input = event.input
         x.values.clear()
-        x.values_bytes = 0
         step.touch("input")
     step.turn(ExecutionEvent.TRIGGER)
     x.started_at = step.now
@@ -228,7 +227,7 @@ def _result(step: Step, event: Result) -> None:
 
 def _complete(step: Step, index: int, event: Result) -> None:
     output = b"null" if event.output is None else event.output
-    cached.store(step, index, output)
+    caching.store(step, index, output)
     step.leave(index)
     failure.finish_completed(step, index, _record(step, index, event, AttemptStatus.COMPLETED), output)
     data = {"worker": event.worker, "started_at": event.started_at, "ended_at": event.ended_at}
@@ -326,11 +325,15 @@ def _retry_due(step: Step, index: int) -> None:
     step.ready(index)
 
 
+def _next_bodies(step: Step, index: int) -> None:
+    (map.go_on if step.x.node(index).kind == "map" else loop.delay_over)(step, index)
+
+
 def _for_open(kind: str, handle: Callable[[Step, int, Any], None]) -> Callable[[Step, Any], None]:
     """The handler of a record that is for a node of a kind while its attempt is open."""
 
     def handler(step: Step, event: ChildEnded | Expanded) -> None:
-        index = _addressed(step, event, NodeStatus.WAITING)
+        index = _addressed(step, event)
         if index is not None and not step.x.is_held(index) and step.x.node(index).kind == kind:
             handle(step, index, event)
             cascade.settle(step)
@@ -364,7 +367,7 @@ def _expired(step: Step, event: Expired) -> None:
 TIMERS: Mapping[str, tuple[NodeStatus, Callable[[Step, int], None]]] = MappingProxyType(
     {
         "retry": (NodeStatus.RETRYING, _retry_due),
-        "pass": (NodeStatus.WAITING, loop.delay_over),
+        "pass": (NodeStatus.WAITING, _next_bodies),
         "timeout": (NodeStatus.WAITING, timeouts.attempt_over),
         "wait": (NodeStatus.WAITING, wait.time_has_come),
         "approval": (NodeStatus.WAITING, approval.time_is_over),
@@ -388,7 +391,7 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     Signalled: signals.signalled,
     Answered: approval.answered,
     KeyAnswer: admission.answered,
-    Cached: cached.answered,
+    Cached: caching.answered,
     ChildEnded: _for_open("workflow", workflow.ended),
     Expanded: _for_open("dynamic", dynamic.expanded),
 }

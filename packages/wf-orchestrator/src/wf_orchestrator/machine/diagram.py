@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wf_orchestrator.machine.decide import LATE_MS
+from wf_orchestrator.machine.decide import LATE_MS, TIMERS
 from wf_orchestrator.machine.joins import RULES, Tally, judge
 from wf_orchestrator.machine.transitions import EXECUTION, LISTENING, NODE, ExecutionEvent, NodeEvent
 
@@ -17,20 +17,24 @@ if TYPE_CHECKING:
 
 _ENDS = ("success", "failure", "skip")
 _NODE_EVENTS = {
-    NodeEvent.HOLD: "it may start, but `max_parallel` leaves no slot",
+    NodeEvent.HOLD: "it may start, but `max_parallel` leaves no slot, or the execution is paused",
+    NodeEvent.OPEN: "an attempt begins that no worker runs: bodies, a child, a wait, a look into the cache",
     NodeEvent.DISPATCH: "its first or next attempt goes to the outbox",
     NodeEvent.COMPLETE: "its attempt delivered an output",
     NodeEvent.ASK: "its attempt failed or timed out, and the retry policy is asked",
     NodeEvent.GIVE_UP: "no retry is left, an expression failed, or the platform's budget is used",
-    NodeEvent.SKIP: "a guard or a join said no",
+    NodeEvent.SKIP: "a guard, a join, a switch or a `catch` said no; or its time is over, and `on_timeout` says so",
     NodeEvent.BLOCK: "its join wanted a success that cannot come any more",
-    NodeEvent.CANCEL: "a cancel, a timeout of the execution, or a halt",
+    NodeEvent.CANCEL: "a cancel, a timeout of the execution, a halt, or the end of the body around it",
 }
 _EXECUTION_EVENTS = {
     ExecutionEvent.TRIGGER: "someone triggered it",
-    ExecutionEvent.COMPLETE: "every node has ended and no failure counts",
-    ExecutionEvent.FAIL: "every node has ended after a failure, its output failed, or its time is over",
-    ExecutionEvent.CANCEL: "someone cancelled it",
+    ExecutionEvent.PAUSE: "someone paused it, or its parent: what runs finishes, nothing starts",
+    ExecutionEvent.RESUME: "someone resumed it, or its parent",
+    ExecutionEvent.RETRY: "it has ended, and someone has it go on from what failed, or from nodes that are named",
+    ExecutionEvent.COMPLETE: "all nodes have ended and no failure counts; or by an `end` node",
+    ExecutionEvent.FAIL: "nodes failed and all have ended, the output failed, its time is over; or by an `end` node",
+    ExecutionEvent.CANCEL: "someone cancelled it, its parent ended, a newer run took its key; or by an `end` node",
     ExecutionEvent.CRASH: "the machine itself failed (InternalError)",
 }
 
@@ -59,6 +63,7 @@ def _listening() -> Iterator[str]:
     yield "| record | heard by a node that is |"
     yield "|---|---|"
     yield from (f"| `{kind}` | {status} |" for kind, status in LISTENING.items())
+    yield from (f"| `timer`, {kind} | {status} |" for kind, (status, _) in TIMERS.items())
 
 
 def _joins() -> Iterator[str]:
@@ -85,23 +90,25 @@ def render() -> str:
         ],
         ["## Node", "", *_diagram(NODE, "PENDING")],
         [
-            "`WAITING`: ready, and waiting for a slot of `max_parallel`. `RUNNING` is never stored: it is how readers",
-            "show a `QUEUED` node whose attempt a worker has claimed. A node that is `QUEUED` again is on its next",
-            "attempt.",
+            "A `WAITING` node is *held*: ready, and waiting for a slot of `max_parallel` or the end of a pause; or its",
+            "attempt is *open*, and no worker runs it: bodies, a child, a wait, a look into the cache. `RUNNING` is",
+            "never stored: it is how readers show a `QUEUED` node whose attempt a worker has claimed. A node that is",
+            "`QUEUED` again is on its next attempt.",
         ],
         [*_events(_NODE_EVENTS)],
         [
-            "A record about a node means something only in a running execution, for the node's current attempt, and in",
-            "this status; otherwise it is late, stale or a copy and changes nothing:",
+            "A record about a node means something only in a running or paused execution, for the current attempt,",
+            "and in this status; otherwise it is late, stale or a copy and changes nothing:",
             "",
             *_listening(),
         ],
         ["## Execution", "", *_diagram(EXECUTION, "PENDING")],
         [*_events(_EXECUTION_EVENTS)],
         [
-            "What has ended stays as it is until retention deletes it: `expired` is heard by an execution that ended",
-            f"at least {LATE_MS // 60_000} minutes before. Afterwards there is none, and every record about it changes",
-            "nothing, however late; only a `created` that is newer than the ends of all that was deleted makes one.",
+            "What has ended stays as it is until it is retried, or retention deletes it: `expired` is heard by an",
+            f"execution that ended at least {LATE_MS // 60_000} minutes before. Afterwards there is none, and each",
+            "record about it changes nothing, however late; only a `created` that is newer than the ends of all that",
+            "was deleted makes one.",
         ],
         [
             "## Joins",

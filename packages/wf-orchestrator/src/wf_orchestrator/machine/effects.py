@@ -2,13 +2,18 @@
 
 Timers (`SetTimer.kind`) are members `kind|token` of the timers. What the shell does when one is due:
 
-* `decide`, token of the failed attempt: asks `Execution.verdict_request(node, attempt)`. None: the timer is stale,
+* `decide`, token of the failed attempt: asks `verdicts.request(execution, node, attempt)`. None: the timer is stale,
   nothing to do. Else it calls `policies.verdict.verdict` and appends `Decision`.
 * `retry`, token of the failed attempt: appends `Timer(timer="retry", node, attempt)`.
 * `withdraw`, token of an attempt in flight that is not wanted any more: calls `scripts.withdraw` with all that are due
   and appends `Lost(reason="withdrawn")` for those that it returned. An attempt that a worker has claimed keeps its
   timer until it ends: nothing to do, look again later.
 * `deadline`, token `token(execution, "", 0)`: appends `Timer(timer="deadline")`.
+* `queue`, token of an attempt in flight: as `withdraw`, with `Lost(reason="queue_timeout")`, for those unclaimed.
+* `cache`, token of an attempt that begins with a lookup: appends `Cached`, see `machine.caching`.
+* `acquire`, `release`, `grant`, `evict`, token `token(execution, concurrency key, era)`: see `machine.concurrency`.
+* any other (`timeout` of an attempt that no worker runs, `total` of all attempts, with the number of the first one of
+  its era, …): appends `Timer(timer=kind, node, attempt)`.
 
 The machine clears a timer when it folds what the timer led to; firing one twice is harmless.
 """
@@ -138,6 +143,8 @@ class HistoryEntry(NamedTuple):
     the error, worker, attempt_status), `.decided` (data: delay_ms or null, reason, policy), `.lost` (data: reason,
     worker, lost, limit), `.completed` (data: worker, started_at, ended_at), `.failed` (data: the error, worker),
     `.cancelled` (data: reason), `.skipped`, `.upstream_failed`.
+    Of control: `execution.paused` (data: reason), `.resumed`, `.retried` (data: from), `.acquiring` (data: the
+    concurrency key, its limit), `.waiting` (data: key, holder), `.admitted` (data: key); `node.cached`.
     Of waits and approvals: `node.waiting` (not told of a wait that ends at once; data: signals or assignees, and due:
     when time does something, Unix ms or null), `execution.signalled` (data: name, command, consumed_by: the path of
     the wait that took it, or null: it is kept), `execution.signal_dropped` (no room; data: name, command, reason),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from wf_core import ids
 from wf_core.states import ExecutionStatus, ScopeState
 from wf_core.wire import Failure
-from wf_orchestrator.machine import concurrency, evaluate, failure, scopes
+from wf_orchestrator.machine import compensation, concurrency, evaluate, failure, scopes
 from wf_orchestrator.machine.effects import ClearTimer, SetTimer
 from wf_orchestrator.machine.scope import FINAL, ROOT
 from wf_orchestrator.machine.step import summary
@@ -65,6 +65,9 @@ def begin(step: Step, status: ExecutionStatus) -> None:
     x.root.error = x.error
     step.touch("ending")
     go_on(step)
+    if x.status.is_terminal:  # nothing followed: an older release, which knows no such fields, may read this execution
+        for name in ("ending", "stage"):
+            step.dirty.pop(name, None)
 
 
 def go_on(step: Step) -> None:
@@ -92,7 +95,9 @@ def _enter(step: Step, stage: str) -> None:
 
 def _undo_next(step: Step) -> None:
     x = step.x
-    index = max(x.compensations, key=lambda one: x.compensations[one].place)
+    index = compensation.last(x)
+    if index is None:
+        raise LookupError("nothing is to be undone")
     kept = x.compensations.pop(index)
     step.keep("c:" + x.path(index), None)
     body = x.node(index).compensate

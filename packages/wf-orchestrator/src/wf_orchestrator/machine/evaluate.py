@@ -16,6 +16,7 @@ from wf_core.errors import ExpressionError, PayloadError
 from wf_core.expressions import Scope as Names
 from wf_core.wire import Failure
 from wf_orchestrator.machine import choices
+from wf_orchestrator.machine.decoded import Value
 from wf_orchestrator.machine.scope import FINAL, OUTSIDE
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ PARAMS_FACTOR = 4
 """Parameters may be this many times `max_payload_bytes` long, since they gather several outputs."""
 OUTPUT_FACTOR = 256
 """Likewise the output of an execution or a body, and the items of a map: 64 MiB by default."""
-_CACHED_BYTES = 16 * 2**20
 _INPUT = -1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: Mapping[str, Any] = {}
@@ -138,19 +138,23 @@ def _names(
     x: Execution, scope: Scope, index: int | None, wanted: Expression | Template, extra: Mapping[str, Any]
 ) -> Names:
     """What an expression in a body (at a node, or about the whole body) sees of what it names."""
-    local = wanted.names.difference(("input", "execution"))
-    values = {**dict(_around(x, scope, index)), **extra} if local else extra
+    named = wanted.names
+    local = named.difference(("input", "execution"))
     return Names(
-        input=input_of(x),
+        input=input_of(x) if "input" in named else None,
         nodes={name: _node(x, scope, name) for name in sorted(wanted.references)},
-        execution={
-            "id": x.id,
-            "started_at": None if x.started_at is None else rfc3339(x.started_at),
-            "status": x.ending or x.status.value,
-            "error": error_of(x.error),
-        },
-        extra=values,
+        execution=_execution(x) if "execution" in named else _NOTHING,
+        extra={**dict(_around(x, scope, index)), **extra} if local else extra,
     )
+
+
+def _execution(x: Execution) -> dict[str, Any]:
+    return {
+        "id": x.id,
+        "started_at": None if x.started_at is None else rfc3339(x.started_at),
+        "status": x.ending or x.status.value,
+        "error": error_of(x.error),
+    }
 
 
 _SEES_NOTHING = Names(input=None, nodes={}, execution={})
@@ -226,14 +230,12 @@ def _find(x: Execution, scope: Scope, name: str) -> int:
 
 
 def _decoded(x: Execution, key: Any, data: bytes, what: str) -> Any:
-    """The value of `data`, decoded once for many readers; the cache starts anew when it has grown large."""
-    if key not in x.values:
-        if x.values_bytes > _CACHED_BYTES:
-            x.values.clear()
-            x.values_bytes = 0
+    """The value of `data`, decoded once for many readers."""
+    found = x.values.find(key)
+    if found is None:
         try:
-            x.values[key] = payload.decode(data)
+            found = Value(payload.decode(data), len(data))
         except msgspec.DecodeError as error:
             raise PayloadError(f"{what} is no JSON: {error}") from error
-        x.values_bytes += len(data)
-    return x.values[key]
+        x.values.put(key, found)
+    return found.value

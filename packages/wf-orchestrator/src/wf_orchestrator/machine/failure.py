@@ -66,9 +66,12 @@ def finish_completed(step: Step, index: int, record: AttemptRecord, output: byte
     if x.is_kept(index):
         x.outputs[index] = output
     step.move(index, NodeEvent.COMPLETE)
-    scopes.end_inside(step, index, "its container has ended")
-    scopes.drop_attempts(x, index)
-    compensation.remember(step, index)
+    node = x.node(index)
+    if node.kind != "task":
+        scopes.end_inside(step, index, "its container has ended")
+        scopes.drop_attempts(x, index)
+    if node.compensate is not None:
+        compensation.remember(step, index)
 
 
 def skip_open(step: Step, index: int, reason: str) -> None:
@@ -188,7 +191,6 @@ def halt(step: Step, scope: Scope, how: str) -> None:
         for index in range(one.base, one.end):
             if not x.cells[index].status.is_terminal and not one.is_wanted(index):
                 work += _halt_node(step, index, how)
-    step.stale = True
 
 
 def _halt_node(step: Step, index: int, how: str) -> list[Scope]:

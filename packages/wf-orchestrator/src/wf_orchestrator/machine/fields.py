@@ -10,7 +10,7 @@ from wf_core.states import ExecutionStatus
 from wf_core.store.codec import pack_failure, unpack_failure
 from wf_core.wire import FrozenSettings, Parent
 from wf_orchestrator.machine.concurrency import Hold
-from wf_orchestrator.machine.waiting import Signal
+from wf_orchestrator.machine.waits import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -44,6 +44,16 @@ def _number(value: int) -> bytes:
     return b"%d" % value
 
 
+def _encode_settings(settings: FrozenSettings) -> bytes:
+    """Without what the first release with other settings did not know, where it is as that release behaves."""
+    fields: dict[str, Any] = msgspec.to_builtins(settings)
+    for name in ("max_crash_retries", "timeout_ms"):
+        if fields[name] == getattr(_DEFAULTS, name):
+            del fields[name]
+    return _msgpack.encode(fields)
+
+
+_DEFAULTS = FrozenSettings()
 _TEXT = Field(str.encode, bytes.decode)
 _BYTES = Field(_raw, _raw)
 _NUMBER = Field(_number, int)
@@ -55,7 +65,7 @@ FIELDS: dict[str, Field] = {
     "version": _TEXT,
     "labels": Field(_json.encode, _labels.decode),
     "input": _BYTES,
-    "settings": Field(_msgpack.encode, _settings.decode),
+    "settings": Field(_encode_settings, _settings.decode),
     "rules": _NUMBER,
     "created_at": _NUMBER,
     "request": _TEXT,

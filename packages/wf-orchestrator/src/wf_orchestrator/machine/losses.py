@@ -59,6 +59,8 @@ def lose(step: Step, index: int, event: Lost | Result, reason: str) -> None:
         return
     cell, budget = x.cells[index], _budget(x, index, event)
     again = not budget.is_used and cell.attempt < MOST_ATTEMPTS
+    if budget.class_ is AttemptClass.CRASH:
+        step.leave_first_rules()
     error = Failure(type=budget.error, message=f"attempt {cell.attempt} was lost: {reason}")
     step.leave(index, cancel=isinstance(event, Lost) and event.reason == "dead")
     step.record(index, _record(step, index, event, budget, error, again=again))

@@ -145,8 +145,8 @@ class _Choice:
     def _anew(self, scope: Scope) -> set[int]:
         """What is named in a body, and everything downstream of it and of containers with something named inside."""
         here = range(scope.base, scope.end)
-        anew = {index for index in self.named if index in here}
-        work = [*anew, *(index for index in self.changed if index in here)]
+        anew = {index for index in here if index in self.named}
+        work = [*anew, *(index for index in here if index in self.changed)]
         while work:
             for follower in self._followers(scope, work.pop()):
                 if follower not in anew:

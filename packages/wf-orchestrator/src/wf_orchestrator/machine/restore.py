@@ -19,12 +19,12 @@ import msgspec
 from wf_core.plan import load_plan
 from wf_core.states import NodeStatus, ScopeState
 from wf_core.store.codec import unpack_attempts, unpack_nodes, unpack_scope
-from wf_orchestrator.machine import choices, compensation, scopes, waiting
+from wf_orchestrator.machine import choices, compensation, scopes, waits
 from wf_orchestrator.machine import fields as stored
 from wf_orchestrator.machine.failure import told_of
 from wf_orchestrator.machine.kinds import map as map_kind
-from wf_orchestrator.machine.scope import FINAL, Scope
-from wf_orchestrator.machine.state import Cell, Execution, Progress
+from wf_orchestrator.machine.scope import FINAL, Progress, Scope
+from wf_orchestrator.machine.state import Cell, Execution
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -148,6 +148,7 @@ def fill(x: Execution, results: Mapping[str, bytes]) -> Execution:
     for index, cell in enumerate(x.cells):
         if cell.status.is_terminal and x.owner[index].is_open:
             choices.count_end(x, index)
+    x.undoing = compensation.in_order(x)
     for scope in x.scopes.values():
         _fill_container(x, scope, results)
     for index in x.inside:
@@ -235,4 +236,4 @@ def _fill_waits(x: Execution, results: Mapping[str, bytes]) -> None:
         node = scope.node(index)
         if node.kind == "wait" and x.cells[index].status is NodeStatus.WAITING and not x.is_held(index):
             spec: Any = node.spec
-            waiting.load(x, index, spec, results.get("w:" + scope.path(index)))
+            waits.load(x, index, spec, results.get("w:" + scope.path(index)))

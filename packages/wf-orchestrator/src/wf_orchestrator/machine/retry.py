@@ -19,10 +19,11 @@ from wf_orchestrator.machine.state import UNTOUCHED, Cell
 from wf_orchestrator.machine.transitions import ExecutionEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from wf_core.wire import Retried
     from wf_orchestrator.machine.scope import Scope
+    from wf_orchestrator.machine.state import Execution
     from wf_orchestrator.machine.step import Step
 
 _CLEARED = ("ended_at", "output", "error")
@@ -36,16 +37,17 @@ def retried(step: Step, event: Retried) -> None:
     again = choose(x, event.nodes, x.results)
     step.turn(ExecutionEvent.RETRY)
     _open_execution(step, event)
-    for scope in again.dropped:
-        _drop(step, [scope, *scopes.below(x, range(scope.base, scope.end))])
+    inside = _by_container(x)
+    _drop(step, again.dropped, inside)
     for index in again.nodes:
         _begin_anew(step, index)
+        _drop(step, inside.get(index, ()), inside)
     for index in again.resumed:
         _resume(step, index, again)
     for scope in again.scopes:
         _open(step, scope)
     for index in again.resumed:
-        _hold_back(step, index, [scope for scope in again.scopes if scope.parent == index])
+        _hold_back(step, index, [scope for scope in inside.get(index, ()) if scope.is_open])
     for scope in x.scopes.values():  # outer ones first
         scope.keeps = scope.parent >= 0 and scopes.keeps(x, scope)
     x.set_cells(x.cells)
@@ -53,11 +55,8 @@ def retried(step: Step, event: Retried) -> None:
     results, x.results = x.results, None
     restore.fill(x, results)
     step.tell("execution.retried", None, {"from": list(event.nodes)} if event.nodes else None)
-    for index in again.resumed:
-        step.start_timeout(index)
-        step.start_total(index)
     if admission.admit(step):
-        control.go_on(step)
+        control.admitted(step)
 
 
 def _open_execution(step: Step, event: Retried) -> None:
@@ -67,6 +66,7 @@ def _open_execution(step: Step, event: Retried) -> None:
     x.root.error = None
     x.era += 1
     step.touch("era")
+    step.leave_first_rules()
     if event.input is not None:
         x.input = event.input
         step.touch("input")
@@ -93,7 +93,6 @@ def _begin_anew(step: Step, index: int) -> None:
     step.put_cell(index, Cell(attempt=attempt) if attempt else UNTOUCHED)
     for name in ("o:", "i:", "c:"):
         _write(step, name + x.path(index), None)
-    _drop(step, scopes.below(x, range(index, index + 1)))
 
 
 def _resume(step: Step, index: int, again: Reruns) -> None:
@@ -116,11 +115,23 @@ def _hold_back(step: Step, index: int, bodies: list[Scope]) -> None:
             step.touch_scope(scope)
 
 
-def _drop(step: Step, gone: Iterable[Scope]) -> None:
-    """Bodies that count no more; they are opened again when their container comes to them."""
-    for scope in gone:
+def _by_container(x: Execution) -> dict[int, list[Scope]]:
+    """The bodies inside each container, of whatever attempt; what undid a node is inside it."""
+    inside: dict[int, list[Scope]] = {}
+    for scope in x.scopes.values():
+        inside.setdefault(scope.parent, []).append(scope)
+    return inside
+
+
+def _drop(step: Step, gone: Iterable[Scope], inside: Mapping[int, Iterable[Scope]]) -> None:
+    """Bodies that count no more, and those inside them; they are opened again when their container comes to them."""
+    work = list(gone)
+    while work:
+        scope = work.pop()
         if scope.state is not ScopeState.DORMANT:
             step.close_scope(scope, ScopeState.DORMANT)
+        for index in range(scope.base, scope.end):
+            work.extend(inside.get(index, ()))
 
 
 def _write(step: Step, name: str, value: bytes | None) -> None:

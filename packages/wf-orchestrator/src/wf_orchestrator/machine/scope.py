@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wf_core.states import ScopeState
@@ -93,3 +93,14 @@ class Scope:
             document=self.document,
             held=self.held,
         )
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a map is: items in all, opened, open now, failed, and numbers of those that wait for a place again."""
+
+    total: int
+    opened: int = 0
+    open: int = 0
+    failed: int = 0
+    held: list[int] = field(default_factory=list)

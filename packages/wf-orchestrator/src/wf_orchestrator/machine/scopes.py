@@ -178,14 +178,11 @@ def take_over(step: Step, scope: Scope) -> int:
 
 
 def below(x: Execution, containers: range) -> list[Scope]:
-    """All scopes inside these nodes, at any depth, whatever their state. Looks at every scope."""
-    by_parent: dict[int, list[Scope]] = {}
-    for scope in x.scopes.values():
-        by_parent.setdefault(scope.parent, []).append(scope)
-    found = [scope for container in containers for scope in by_parent.get(container, ())]
+    """All scopes inside these nodes, at any depth, whatever their state."""
+    found = [scope for container in containers for scope in x.within.get(container, {}).values()]
     for scope in found:  # the list is the queue as well: what is appended is visited
         for index in range(scope.base, scope.end):
-            found += by_parent.get(index, ())
+            found += x.within.get(index, {}).values()
     return found
 
 

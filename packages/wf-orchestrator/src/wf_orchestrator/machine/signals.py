@@ -9,7 +9,7 @@ from wf_core.store.codec import MOST_SIGNAL_BYTES, MOST_SIGNALS
 from wf_orchestrator.machine import cascade, evaluate
 from wf_orchestrator.machine.effects import Accepted
 from wf_orchestrator.machine.kinds import wait
-from wf_orchestrator.machine.waiting import Signal
+from wf_orchestrator.machine.waits import Signal
 
 if TYPE_CHECKING:
     from wf_core.wire import Signalled

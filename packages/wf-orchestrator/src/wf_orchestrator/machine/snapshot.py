@@ -96,7 +96,8 @@ def to_ops(keys: PartitionKeys, outcomes: Iterable[Outcome], generation: int = 0
 
 def _gather(batch: _Batch, outcome: Outcome, generation: int) -> None:
     x = outcome.execution
-    if x is None or not (outcome.moved or outcome.changed_fields or outcome.history or outcome.results):
+    written = outcome.moved or outcome.changed_fields or outcome.history or outcome.results or outcome.scopes
+    if x is None or not written:
         return
     changes = batch.executions.get(x.id)
     if changes is None:

@@ -2,7 +2,6 @@
 
 PartitionState(seq=0, ts=0, expired=0)       one per leased partition, from `seq` and `ts` of `{p}:m`, and `{p}:exp`
 Execution.create(created, plan, ts)          only `decide` calls it
-execution.verdict_request(path, attempt)     what a `decide` timer needs; None when the timer is stale
 execution.ready_node(index)                  for a scheduling policy
 execution.live_tokens()                      tokens in flight, by node index
 execution.status, .counts, .cells[index]     the rest is plain data
@@ -14,13 +13,14 @@ each body that was opened (a map's item, a loop's pass, …), which its `Scope` 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from wf_core import ids
 from wf_core.graph import Graph
 from wf_core.plan import Body
 from wf_core.policies import ReadyNode
-from wf_core.states import AttemptClass, ExecutionStatus, NodeStatus, ScopeState
+from wf_core.states import ExecutionStatus, NodeStatus, ScopeState
+from wf_orchestrator.machine.decoded import Decoded
 from wf_orchestrator.machine.joins import EXPRESSION, RULES, Rule, Tally
 from wf_orchestrator.machine.scope import FINAL, OUTSIDE, ROOT, Scope
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
     from wf_core.plan import NodePlan, Plan
     from wf_core.store.codec import AttemptRecord
-    from wf_core.wire import Created, Failure, FrozenSettings, Parent, RetrySettings
+    from wf_core.wire import Created, Failure, FrozenSettings, Parent
     from wf_orchestrator.machine.compensation import Compensation
     from wf_orchestrator.machine.concurrency import Hold, Key
-    from wf_orchestrator.machine.waiting import Signal, Wait
+    from wf_orchestrator.machine.scope import Progress
+    from wf_orchestrator.machine.waits import Signal, Wait
 
 KEPT_COMMANDS = 256
-_USERS = (AttemptClass.USER, AttemptClass.TIMEOUT)
 _NOTHING = Body(
     nodes=(),
     graph=Graph((), (), (), (), ()),
@@ -69,29 +69,6 @@ class Cell(NamedTuple):
 
 
 UNTOUCHED = Cell()
-
-
-class VerdictRequest(NamedTuple):
-    """The facts of a failed attempt for `policies.verdict`. `settings.policy` names the policy."""
-
-    execution_id: str
-    node: str
-    attempt: int
-    failures: int
-    error: Failure
-    settings: RetrySettings
-    elapsed_ms: int
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a map is: items in all, opened, open now, failed, and numbers of those that wait for a place again."""
-
-    total: int
-    opened: int = 0
-    open: int = 0
-    failed: int = 0
-    held: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -145,6 +122,8 @@ class Execution:
     """By key, the document's own bodies as well."""
     inside: dict[int, dict[int, Scope]] = field(default_factory=dict)
     """Container that has not ended → its scopes of the current attempt, by number."""
+    within: dict[int, dict[str, Scope]] = field(default_factory=dict, compare=False, repr=False)
+    """Node → all scopes in it, of whatever attempt and state, by key."""
     lookups: set[int] = field(default_factory=set)
     """Tasks that are looked up in the cache: each holds a slot."""
     progress: dict[int, Progress] = field(default_factory=dict)
@@ -161,6 +140,8 @@ class Execution:
     """Failed node → the node that its `catch` named for the failure."""
     compensations: dict[int, Compensation] = field(default_factory=dict)
     """Of completed nodes that may have to be undone."""
+    undoing: list[tuple[int, int]] = field(default_factory=list, compare=False, repr=False)
+    """Their places in the order of completion, with the nodes, and some that are of no use any more."""
 
     waits: dict[int, Wait] = field(default_factory=dict)
     """Of nodes of the kind `wait` that are open."""
@@ -174,9 +155,8 @@ class Execution:
     outputs: dict[int, bytes] = field(default_factory=dict)
     errors: dict[int, Failure] = field(default_factory=dict)
     """Of ended nodes that something still may name."""
-    values: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
-    """Decoded outputs by index, a cache; see `evaluate`."""
-    values_bytes: int = field(default=0, compare=False, repr=False)
+    values: Decoded = field(default_factory=Decoded, compare=False, repr=False)
+    """Outputs by index, and what else expressions name; see `evaluate`."""
     results: dict[str, bytes] | None = field(default=None, compare=False, repr=False)
     """All fields of its results, of an execution that has ended and was loaded for a `retry`."""
 
@@ -217,6 +197,7 @@ class Execution:
     def add_scope(self, scope: Scope) -> None:
         """Makes the scope the owner of its cells; the list grows as needed."""
         self.scopes[scope.key] = scope
+        self.within.setdefault(scope.parent, {})[scope.key] = scope
         if scope.end > self.size:
             self.owner += [GAP] * (scope.end - self.size)
             self.size = scope.end
@@ -227,6 +208,10 @@ class Execution:
         for scope in gone:
             self.scopes.pop(scope.key, None)
             self.inside.get(scope.parent, {}).pop(scope.number, None)
+            siblings = self.within[scope.parent]
+            del siblings[scope.key]
+            if not siblings:
+                del self.within[scope.parent]
             self.owner[scope.base : scope.end] = [GAP] * len(scope.body.nodes)
         if any(scope.end >= self.size for scope in gone):
             size = self.size = max(scope.end for scope in self.scopes.values())
@@ -367,28 +352,6 @@ class Execution:
         attempts = self.attempts_of_era(index)
         return attempts[0].attempt if attempts else self.cells[index].attempt
 
-    def verdict_request(self, path: str, attempt: int) -> VerdictRequest | None:
-        """What the policy has to judge; None when nobody waits for a verdict on this attempt (the timer is stale)."""
-        index = self.index_of(path) if self.is_live else None
-        if index is None:
-            return None
-        cell = self.cells[index]
-        if cell.status is not NodeStatus.RETRYING or cell.attempt != attempt or not self.is_undecided(index):
-            return None
-        attempts = self.attempts_of_era(index)
-        error = attempts[-1].error
-        if error is None:
-            return None
-        return VerdictRequest(
-            execution_id=self.id,
-            node=path,
-            attempt=attempt,
-            failures=sum(record.class_ in _USERS for record in attempts),
-            error=error,
-            settings=self.node(index).retry_settings(self.settings),
-            elapsed_ms=max(0, cell.time_ms - (attempts[0].queued_at or cell.time_ms)),
-        )
-
     def forget(self) -> None:
         """Drops what only a live execution needs."""
         for kept in (self.attempts, self.inputs, self.outputs, self.errors, self.values, self.inside, self.progress):
@@ -397,6 +360,7 @@ class Execution:
         self.listeners.clear()
         self.caught.clear()
         self.compensations.clear()
+        self.undoing.clear()
         self.waiting.clear()
         self.lookups.clear()
         self.succeeded, self.failed, self.skipped = [], [], []

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _json = msgspec.json.Encoder()
 _MOST_MESSAGE = 500
+_SECOND_RULES = 2
 
 
 class Kind(NamedTuple):
@@ -184,6 +185,12 @@ class Step:
         del self.x.commands[:-KEPT_COMMANDS]
         self.touch("commands")
 
+    def leave_first_rules(self) -> None:
+        """A release with the first rules only could not go on with the execution: from now on it leaves it alone."""
+        if self.x.rules < _SECOND_RULES:
+            self.x.rules = _SECOND_RULES
+            self.touch("rules")
+
     def ready(self, index: int) -> None:
         """The node may start: a task as soon as there is a slot, anything else in this step (unless it is paused)."""
         node = self.x.node(index)
@@ -269,7 +276,7 @@ class Step:
         `cancel`: a worker that runs its attempt must be told.
         """
         cell = self.x.cells[index]
-        self.stale = self.stale or index in self.fresh or cell.status is NodeStatus.WAITING
+        self.stale = self.stale or index in self.fresh or self.x.is_held(index)
         if cell.status is NodeStatus.QUEUED:
             self.leave(index, cancel=cancel)
         elif cell.status is NodeStatus.RETRYING:

@@ -26,7 +26,7 @@ _TOTAL = "the time of all attempts together (total_timeout) is over"
 def attempt_over(step: Step, index: int) -> None:
     """The time of an attempt is over that no worker runs: what is inside it ends, and its policy may have it again."""
     x = step.x
-    if x.is_held(index):
+    if x.is_held(index) or x.node(index).timeout_ms is None:
         return
     message = f"attempt {x.cells[index].attempt} of {x.path(index)!r} did not end within {x.node(index).timeout_ms} ms"
     error = Failure(type="TimeoutError", message=message)

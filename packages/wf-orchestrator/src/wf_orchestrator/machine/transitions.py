@@ -24,7 +24,7 @@ class NodeEvent(StrEnum):
     """What the machine decides about a node."""
 
     HOLD = "hold"
-    """It may start, but `max_parallel` leaves no slot."""
+    """It may start, but `max_parallel` leaves no slot, or the execution is paused."""
     OPEN = "open"
     """An attempt begins that no worker runs: bodies, a child, a wait, a lookup."""
     DISPATCH = "dispatch"
@@ -36,7 +36,7 @@ class NodeEvent(StrEnum):
     GIVE_UP = "give up"
     """It failed for good: no retry is left, an expression failed, the platform's budget is used."""
     SKIP = "skip"
-    """A guard or a join said no."""
+    """A guard, a join, a switch or a `catch` said no; or it waited for too long, and `on_timeout` says so."""
     BLOCK = "block"
     """Its join wanted a success that can no longer come."""
     CANCEL = "cancel"
@@ -143,13 +143,16 @@ LISTENING: Mapping[str, NodeStatus] = MappingProxyType(
         "lost": _N.QUEUED,
         "unsendable": _N.QUEUED,
         "decision": _N.RETRYING,
-        "timer": _N.RETRYING,
+        "cached": _N.WAITING,
+        "child_ended": _N.WAITING,
+        "expanded": _N.WAITING,
+        "answered": _N.WAITING,
     }
 )
 """Record kind → the one node status in which such a record about the node's current attempt means something.
 
-In any other status, for any other attempt, and in an execution that is not RUNNING it is late, stale or a copy, and
-changes nothing.
+In any other status, for any other attempt, and in an execution that is neither RUNNING nor PAUSED it is late, stale or
+a copy, and changes nothing. For timers it depends on their kind: `decide.TIMERS`.
 """
 
 

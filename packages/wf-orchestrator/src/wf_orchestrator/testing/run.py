@@ -12,7 +12,7 @@ from wf_core.store.codec import AttemptRecord, unpack_attempts
 from wf_core.suggest import did_you_mean
 from wf_core.wire import Failure
 from wf_orchestrator.machine.state import Execution
-from wf_orchestrator.testing.restarting import text_keys
+from wf_orchestrator.redis_model import named
 from wf_orchestrator.testing.world import KEYS, World, decoded
 
 Sent = list[tuple[str, str]]
@@ -92,7 +92,7 @@ class Run:
 def run_of(world: World, execution_id: str, dispatched: Sent, is_running: IsRunning) -> Run:
     """The execution as it stands now."""
     x = world.executions[execution_id]
-    results = text_keys(world.stored(KEYS.results(execution_id)))
+    results = world.model.named(KEYS.results(execution_id))
     nodes = _nodes(x, results, is_running)
     ended = world.now_ms if x.ended_at is None else x.ended_at
     return Run(
@@ -132,7 +132,7 @@ def _nodes(x: Execution, results: Mapping[str, bytes], is_running: IsRunning) ->
 def _history(world: World, x: Execution) -> list[Entry]:
     entries = []
     for _, stored in world.stored(KEYS.history(x.id)) or []:
-        fields = text_keys(stored)
+        fields = named(stored)
         entries.append(
             Entry(
                 kind=fields["kind"].decode(),

@@ -13,8 +13,8 @@ from wf_core.definitions import Reference
 from wf_core.errors import PluginError
 from wf_core.policies import Retry, Stop
 from wf_core.wire import Cached, Decision, Event, KeyAnswer, Lost, Release, Timer
-from wf_orchestrator import child_records, expanding
-from wf_orchestrator.machine import admission, cached
+from wf_orchestrator import child_records, expansion_records
+from wf_orchestrator.machine import admission, caching, verdicts
 from wf_orchestrator.machine.kinds import workflow
 from wf_orchestrator.machine.timeouts import UNCLAIMED
 from wf_orchestrator.policies.verdict import verdict
@@ -38,7 +38,7 @@ def _decide(world: World, token: str) -> list[Event]:
     """Asks the retry policy."""
     execution_id, node, attempt = ids.split_token(token)
     execution = world.executions.get(execution_id)
-    request = execution.verdict_request(node, attempt) if execution else None
+    request = verdicts.request(execution, node, attempt) if execution else None
     if request is None:
         return []
     try:
@@ -104,15 +104,15 @@ def _tell_parent(world: World, token: str) -> list[Event]:
 def _expand(world: World, token: str) -> list[Event]:
     """Checks the nodes that a dynamic node gave."""
     x = world.executions.get(ids.split_token(token)[0])
-    index = None if x is None else expanding.waiting(x, token)
-    return [] if x is None or index is None else [expanding.expanded(x, index, **_by(world))]
+    index = None if x is None else expansion_records.waiting(x, token)
+    return [] if x is None or index is None else [expansion_records.expanded(x, index, **_by(world))]
 
 
 def _look_up(world: World, token: str) -> list[Event]:
     """Says what the cache holds for a node that waits for it."""
     execution_id, node, attempt = ids.split_token(token)
     x = world.executions.get(execution_id)
-    name = "" if x is None else cached.name_of(x, node, attempt)
+    name = "" if x is None else caching.name_of(x, node, attempt)
     return [world.about(Cached, token, output=world.cached(name))] if name else []
 
 

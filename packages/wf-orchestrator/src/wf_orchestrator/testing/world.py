@@ -23,7 +23,7 @@ from wf_orchestrator.machine.state import Execution, PartitionState
 from wf_orchestrator.policy_book import PolicyBook
 from wf_orchestrator.redis_model import Model
 from wf_orchestrator.scheduling import arrange
-from wf_orchestrator.testing import restarting, timers
+from wf_orchestrator.testing import timers
 from wf_orchestrator.testing.agenda import Agenda
 
 KEYS = PartitionKeys.of("test", 0)
@@ -92,7 +92,7 @@ class World:
 
     def _loaded(self, execution: Execution, *, whole: bool = False) -> Execution:
         plan = self.plans.get(execution.document)
-        return restarting.load_execution(self.model, KEYS, execution.id, plan, whole=whole)
+        return self.model.load(KEYS, execution.id, plan, whole=whole)
 
     def _keep(self, execution_id: str, outcome: Outcome) -> None:
         if outcome.crash:
@@ -180,10 +180,6 @@ class World:
         """A record of this moment about the attempt that `token` names."""
         execution_id, node, attempt = ids.split_token(token)
         return self.record(kind, execution_id, node=node, attempt=attempt, **values)
-
-    def has_ended(self) -> bool:
-        """Whether every execution has."""
-        return all(x.status.is_terminal for x in self.executions.values())
 
     def status(self, execution_id: str) -> ExecutionStatus:
         """Where an execution stands."""

@@ -12,7 +12,7 @@ from wf_core.cli.commands.submit import DOCUMENT
 from wf_core.cli.console import cell, note, print_json, print_list, print_one
 
 if TYPE_CHECKING:
-    from wf_core.client import DefinitionItem, Version
+    from wf_core.client import Version
 
 _AT_A_TIME = 100
 _name = click.argument("name", metavar="NAME")
@@ -32,15 +32,10 @@ def definitions() -> None:
 @options.looking
 def ls(limit: int, server: str | None, form: str) -> None:
     """List definitions by name, each with its newest version."""
-    found: list[DefinitionItem] = []
-    cursor: str | None = None
+    from wf_core.cli.paging import gather
+
     with options.connect(server) as client:
-        while len(found) < limit:
-            page = client.definitions(cursor=cursor, limit=min(limit - len(found), _AT_A_TIME))
-            found += page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                break
+        found, more = gather(lambda cursor, size: client.definitions(cursor=cursor, limit=size), limit, _AT_A_TIME)
     columns = [
         ("NAME", lambda d: d.name),
         ("VERSION", lambda d: d.version),
@@ -49,7 +44,7 @@ def ls(limit: int, server: str | None, form: str) -> None:
         ("VERSIONS", lambda d: d.versions),
     ]
     print_list(found, form, columns, lambda d: d.name)
-    if cursor is not None and form == "table":
+    if more and form == "table":
         note(f"the first {len(found)}; more with --limit")
 
 

@@ -11,8 +11,7 @@ from wf_core.expressions.values import kind
 from wf_core.states import ScopeState
 from wf_core.wire import Failure
 from wf_orchestrator.machine import evaluate, failure, scopes
-from wf_orchestrator.machine.kinds.nothing import nothing_to_drop
-from wf_orchestrator.machine.state import Progress
+from wf_orchestrator.machine.scope import Progress
 from wf_orchestrator.machine.step import Kind
 
 if TYPE_CHECKING:
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     from wf_orchestrator.machine.scope import Scope
     from wf_orchestrator.machine.state import Execution
     from wf_orchestrator.machine.step import Step
+
+MOST_AT_ONCE = 10_000
+"""Bodies that are opened in one step, after the first of a map; a timer opens more: no step is as long as a lease."""
 
 
 def begin(step: Step, index: int) -> None:
@@ -63,6 +65,9 @@ def advance(step: Step, index: int) -> None:
         _wake(step, x.inside[index][progress.held.pop(0)])
         progress.open += 1
     while going and progress.opened < progress.total and progress.open < most:
+        if step.opened >= MOST_AT_ONCE and progress.opened:
+            step.set_timer("pass", index, step.now)
+            return
         if not scopes.has_room(x, spec.body):
             _no_room(step, index)
             return
@@ -74,12 +79,27 @@ def advance(step: Step, index: int) -> None:
         _end(step, index)
 
 
+def go_on(step: Step, index: int) -> None:
+    """The timer `pass` is due: more bodies are opened than were in one step."""
+    if index in step.x.progress and not step.x.is_paused:
+        step.clear_timer("pass", index)
+        advance(step, index)
+
+
+def _drop(step: Step, index: int, _reason: str) -> None:
+    """No more bodies are waited for."""
+    step.clear_timer("pass", index)
+
+
 def _wake(step: Step, scope: Scope) -> None:
     """An item that was opened again has a place now; so has all that is inside it."""
     scope.held = False
     step.touch_scope(scope)
-    inner = sorted(scopes.below(step.x, range(scope.base, scope.end)), key=lambda one: one.base)
-    step.waking.extend(one for one in (scope, *inner) if one.is_open)
+    woken = [scope]
+    for one in woken:  # the list is the queue as well
+        for index in range(one.base, one.end):
+            woken += step.x.inside.get(index, {}).values()
+    step.waking.extend(one for one in woken if one.is_open)
 
 
 def body_ended(step: Step, index: int, scope: Scope) -> None:
@@ -103,6 +123,7 @@ def _no_room(step: Step, index: int) -> None:
 def _end(step: Step, index: int) -> None:
     x, spec = step.x, _spec(step.x, index)
     progress, inside = x.progress[index], x.inside.get(index, {})
+    step.clear_timer("pass", index)
     most = tolerated(spec, progress.total)
     if progress.failed > most:
         failure.fail_open(step, index, _too_many(x, index, most))
@@ -164,4 +185,4 @@ def _spec(x: Execution, index: int) -> MapPlan:
     return spec  # type: ignore[no-any-return]
 
 
-KIND = Kind(begin, body_ended, advance, nothing_to_drop, "inside")
+KIND = Kind(begin, body_ended, advance, _drop, "inside")

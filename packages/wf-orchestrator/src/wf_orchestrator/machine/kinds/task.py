@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wf_orchestrator.machine import cached, evaluate, failure
+from wf_orchestrator.machine import caching, evaluate, failure
 from wf_orchestrator.machine.kinds.nothing import no_bodies
 from wf_orchestrator.machine.step import Kind
 
@@ -21,13 +21,13 @@ def begin(step: Step, index: int) -> None:
         except evaluate.EVALUATION_ERRORS as error:
             failure.reject(step, index, evaluate.failure_of(error))
             return
-    if not cached.is_looked_up(step.x, index):
+    if not caching.is_looked_up(step.x, index):
         step.dispatch(index, params)
         return
     try:
-        cached.begin(step, index, params)
+        caching.begin(step, index, params)
     except evaluate.EVALUATION_ERRORS as error:
         failure.reject(step, index, evaluate.failure_of(error))
 
 
-KIND = Kind(begin, no_bodies, cached.advance, cached.drop, "cancel")
+KIND = Kind(begin, no_bodies, caching.advance, caching.drop, "cancel")

@@ -13,11 +13,11 @@ from wf_core import payload
 from wf_core.durations import moment_ms, parse_duration_ms
 from wf_core.errors import PayloadError
 from wf_core.wire import Failure
-from wf_orchestrator.machine import evaluate, failure, waiting
+from wf_orchestrator.machine import evaluate, failure, waits
 from wf_orchestrator.machine.kinds import overdue
 from wf_orchestrator.machine.kinds.nothing import no_bodies, nothing_to_open
 from wf_orchestrator.machine.step import Kind
-from wf_orchestrator.machine.waiting import Signal, Wait
+from wf_orchestrator.machine.waits import Signal, Wait
 
 if TYPE_CHECKING:
     from wf_core.plan import WaitPlan, WaitTerm
@@ -64,7 +64,7 @@ def begin(step: Step, index: int) -> None:
     wait = x.waits[index] = Wait(due, None if spec.timeout_ms is None else step.now + spec.timeout_ms, {})
     for term in spec.terms:
         if term.signal is not None:
-            waiting.listen(x, index, term.signal)
+            waits.listen(x, index, term.signal)
     for number, term in enumerate(spec.terms):
         time = wait.due[number]
         if term.signal is not None:
@@ -118,7 +118,7 @@ def _come(step: Step, index: int, number: int, data: bytes) -> bool:
     wait.due[number] = None
     wait.came[number] = data
     if term.signal is not None:
-        waiting.ignore(x, index, term.signal)
+        waits.ignore(x, index, term.signal)
     if spec.mode == "all" and len(wait.came) < len(spec.terms):
         return False
     _leave(step, index)
@@ -139,12 +139,12 @@ def _save(step: Step, index: int) -> None:
     """Stores an open wait, and has its next time brought."""
     x, spec = step.x, _spec(step.x, index)
     wait = x.waits[index]
-    if waiting.is_stored(spec):
-        step.keep("w:" + x.path(index), waiting.pack(wait))
+    if waits.is_stored(spec):
+        step.keep("w:" + x.path(index), waits.pack(wait))
     due = wait.next_due()
     if due is not None:
         step.set_timer("wait", index, due)
-    elif waiting.has_times(spec):
+    elif waits.has_times(spec):
         step.clear_timer("wait", index)
 
 
@@ -154,10 +154,10 @@ def _leave(step: Step, index: int) -> None:
     wait = x.waits.pop(index)
     for number, term in enumerate(spec.terms):
         if term.signal is not None and number not in wait.came:
-            waiting.ignore(x, index, term.signal)
-    if waiting.has_times(spec):
+            waits.ignore(x, index, term.signal)
+    if waits.has_times(spec):
         step.clear_timer("wait", index)
-    if waiting.is_stored(spec):
+    if waits.is_stored(spec):
         step.keep("w:" + x.path(index), None)
 
 

@@ -1,8 +1,9 @@
 """`workflow`: a child execution in the same partition. The shell starts and closes it; timers are what it is told by.
 
-`spawn` (of the attempt)        start the child: cleared when its `created` is folded
+`spawn` (of the attempt)        start the child: cleared when its `triggered` is folded
 `close` (of the attempt)        cancel the child: cleared when it is told, see `closing`
-`down` (of the child)           pause or resume the child: cleared when it is told, see `passed_down`
+`down` (of the child)           pause or resume the child: cleared when it is told, see `passed_down`; one that is
+                                abandoned during a pause is resumed
 `child` (of the child)          tell the parent how it ended: cleared when `child_ended` is folded
 """
 
@@ -86,17 +87,22 @@ def _drop(step: Step, index: int, _reason: str) -> None:
     step.clear_timer("spawn", index)
     if _spec(step.x, index).on_parent_close == "cancel":
         step.set_timer("close", index, step.now)
+    elif step.x.is_paused:  # the child is on its own from now on: nobody else would resume it
+        _pass_down(step, index, "resume")
 
 
 def signal_down(step: Step, verb: str) -> None:
     """Has the shell pass a `pause` or `resume`, which was just obeyed, on to every child that runs."""
     x = step.x
-    command = f"{verb}:{step.outcome.offset}:{x.commands[-1][0]}"
     for index, cell in enumerate(x.cells):
-        if cell.status is not NodeStatus.WAITING or x.node(index).kind != "workflow" or x.is_held(index):
-            continue
-        child = ids.child_execution_id(x.token(index))
-        step.effect(SetTimer("down", ids.token(child, command, 0), step.now))
+        if cell.status is NodeStatus.WAITING and x.node(index).kind == "workflow" and not x.is_held(index):
+            _pass_down(step, index, verb)
+
+
+def _pass_down(step: Step, index: int, verb: str) -> None:
+    x = step.x
+    command = f"{verb}:{step.outcome.offset}:{x.commands[-1][0]}"
+    step.effect(SetTimer("down", ids.token(ids.child_execution_id(x.token(index)), command, 0), step.now))
 
 
 def closing(token: str) -> str:

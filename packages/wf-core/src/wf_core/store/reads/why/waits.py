@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from wf_core.states import ExecutionStatus, NodeStatus, ScopeState
-from wf_core.store.reads.findings import Known, Sentences, few, span, stamp
 from wf_core.store.reads.layout import Place
+from wf_core.store.reads.why.known import Known, Sentences, few, span, stamp
 
 _MOST = 5
 _IN_FLIGHT = frozenset({NodeStatus.QUEUED, NodeStatus.RUNNING})

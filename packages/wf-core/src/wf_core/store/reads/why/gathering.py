@@ -14,11 +14,11 @@ from wf_core.broker import topics
 from wf_core.states import ExecutionStatus, NodeStatus
 from wf_core.store.keys import PartitionKeys
 from wf_core.store.reads import snapshot as snapshots
-from wf_core.store.reads.findings import Happened, Hold, Known, QueueState
 from wf_core.store.reads.layout import Layout, Place
 from wf_core.store.reads.snapshot import Snapshot
-from wf_core.store.reads.survey import Survey
-from wf_core.store.reads.why import Why, explain
+from wf_core.store.reads.why.known import Happened, Hold, Known, QueueState
+from wf_core.store.reads.why.reasons import Why, explain
+from wf_core.store.reads.why.survey import Survey
 from wf_core.store.reads.workers import read_capacities
 
 MOST_EVENTS = 1000

@@ -8,11 +8,11 @@ import msgspec
 
 from wf_core.states import ExecutionStatus, NodeStatus, ScopeState
 from wf_core.store.codec import AttemptRecord
-from wf_core.store.reads import waits
-from wf_core.store.reads.findings import Known, QueueState, Sentences, few, told
 from wf_core.store.reads.layout import Place
 from wf_core.store.reads.nodes import is_open
-from wf_core.store.reads.survey import Survey
+from wf_core.store.reads.why import waits
+from wf_core.store.reads.why.known import Known, QueueState, Sentences, few, told
+from wf_core.store.reads.why.survey import Survey
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,8 @@ from typing import Any
 
 from wf_core.store.codec import AttemptRecord, unpack_attempts
 from wf_core.store.reads.layout import Place
-from wf_core.store.reads.survey import Survey
 from wf_core.store.reads.views import moment
+from wf_core.store.reads.why.survey import Survey
 from wf_core.wire import Failure
 
 _FEW = 5
