@@ -91,9 +91,8 @@ CAUGHT = {
     "claim without check": ("no data lost", 40),
     "no resend of results": ("log lost", 100),
     "append without ACCEPT": ("no data lost", 40),
-    "no command ids": ("no data lost", 200),
-    "spawn timer in memory": ("no data lost", 100),
-    "child timer in memory": ("no data lost", 200),
+    "spawn timer in memory": ("no data lost", 120),
+    "child timer in memory": ("no data lost", 150),
 }
 
 

@@ -145,7 +145,7 @@ class User:
         for node in job.story.approvals:
             await self._answer(node, again=calm and kind.loses_log)
         if calm:
-            await self._say_again()
+            await self._say_again(head)
         return False
 
     async def _retry(self) -> None:
@@ -179,10 +179,12 @@ class User:
             self._world.counts["answered"] += 1
             asking.answers += 1
 
-    async def _say_again(self) -> None:
+    async def _say_again(self, head: Head) -> None:
         """What Redis refused that had gone back; and all that the log has lost, if it has."""
         job, lost = self._job, self._world.kind.loses_log
         job.repeated += 1
+        if lost and head.status == verbs.PENDING:
+            await self._order(verbs.TRIGGER, f"{job.key}-again{job.repeated}", None, self._input)
         for deed in job.deeds:
             if deed.verb in ("resume", "signal") and (lost or (deed.refused and self._world.kind.loses_state)):
                 key = f"{deed.key}-again{job.repeated}" if lost else deed.key

@@ -124,9 +124,10 @@ def rendered(value: Any, place: Body) -> Any:
 
 def condition(value: Any, place: Body) -> Any:
     """A `when`, `until` or `join`: bare CEL."""
-    if isinstance(value, Term):
-        _check(value, place)
-        return text_of(value)
+    if isinstance(value, Term) or hasattr(value, "as_term"):
+        term = literal(value)
+        _check(term, place)
+        return text_of(term)
     return value
 
 

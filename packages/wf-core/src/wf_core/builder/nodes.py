@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from wf_core.builder.bodies import Body, InsideUse, NodeUse, condition, named, rendered
 from wf_core.builder.making import Makes
@@ -41,6 +41,17 @@ class Node:
     def as_term(self) -> Term:
         """Its output, where a value is wanted."""
         return self.output
+
+    def __eq__(self, other: object) -> Term:  # type: ignore[override]
+        return self.output == other
+
+    def __ne__(self, other: object) -> Term:  # type: ignore[override]
+        return self.output != other
+
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> NoReturn:
+        raise BuildError(f"{self!r} has no value while the workflow is being built: pass conditions on as `when`")
 
     def compensate(self, task: Any, params: dict[str, Any] | None = None, /, **more: Any) -> Self:
         """A task that undoes what the node did, when the execution fails or is cancelled later."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from wf_core.cli import exits
@@ -12,6 +13,12 @@ _HTTP_NOT_FOUND = 404
 _HTTP_UNAVAILABLE = 503
 _KEY_NEEDED = (401, 403)
 MOST_PROBLEMS = 50
+_COMMANDS = (
+    (re.compile(r"GET /workflows/(\w+)/nodes lists"), r"`wf nodes \1` lists"),
+    (re.compile(r"GET /workflows lists"), "`wf ls` lists"),
+    (re.compile(r"PUT /definitions/\{name\} registers"), "`wf definitions put` registers"),
+    (re.compile(r"GET /definitions lists"), "`wf definitions ls` lists"),
+)
 
 
 class NotFoundError(WfError):
@@ -59,10 +66,19 @@ def sentences(error: Exception) -> list[str]:
         ]
     if isinstance(error, ApiError):
         hint = ["Set WF_API_KEY to a key of this server."] if error.status in _KEY_NEEDED else []
-        return [f"error: {error.detail}", *listed(error.problems), *hint]
+        if len(error.problems) == 1 and error.problems[0].detail == error.detail:
+            return [f"error: {_in_words_of_here(listed(error.problems)[0].strip())}", *hint]
+        return [*map(_in_words_of_here, [f"error: {error.detail}", *listed(error.problems)]), *hint]
     if isinstance(error, DocumentError):
         return ["error: the document is not valid", *listed(error.problems)]
     return [f"error: {error}"]
+
+
+def _in_words_of_here(line: str) -> str:
+    """The server names its remedies as requests; here they are commands."""
+    for request, command in _COMMANDS:
+        line = request.sub(command, line)
+    return line
 
 
 def listed(problems: tuple[Problem, ...]) -> list[str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 LATEST = "@latest"
 MOST_PAGES = 20
 _PAGE = 100
+_MOST_CHILDREN = 20
 SHORT = 12
 """Characters of an id that we show: its millisecond and some chance, so they nearly always name one execution."""
 
@@ -22,10 +23,7 @@ def resolve(client: Client, text: str) -> str:
     if is_execution_id(text.lower()):
         return text.lower()
     if text == LATEST:
-        newest = client.list(limit=1).items
-        if not newest:
-            raise NotFoundError("there is no execution yet")
-        return newest[0].execution_id
+        return _latest(client)
     if not text:
         raise UsageError("an execution id is empty")
     found = _beginning_with(client, text.lower())
@@ -34,6 +32,20 @@ def resolve(client: Client, text: str) -> str:
     if len(found) > 1:
         raise UsageError(f"{text!r} begins several ids: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}")  # noqa: PLR2004 - enough to choose from
     return found[0]
+
+
+def _latest(client: Client) -> str:
+    """The newest execution that nobody started from inside another; among many children, whatever they run for."""
+    newest = client.list(limit=_MOST_CHILDREN).items
+    if not newest:
+        raise NotFoundError("there is no execution yet")
+    for item in newest:
+        if client.get(item.execution_id, nodes=False).parent is None:
+            return item.execution_id
+    found = client.get(newest[0].execution_id, nodes=False)
+    while found.parent is not None:
+        found = client.get(found.parent.execution_id, nodes=False)
+    return found.execution_id
 
 
 def _beginning_with(client: Client, prefix: str) -> list[str]:

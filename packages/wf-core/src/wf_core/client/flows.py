@@ -40,6 +40,7 @@ Flow = Generator["Call | Pause", "Reply | Lost | None", T]
 
 JSON = "application/json"
 MOST_PAGES = 10_000
+_MOST_TOLD = 5
 _TRY_AGAIN = frozenset({429, 502, 503, 504})
 _LONGEST_PAUSE = 10.0
 
@@ -59,7 +60,8 @@ class ApiError(WfError):
             for e in (listed if isinstance(listed, list) else [])
             if isinstance(e, Mapping)
         )
-        super().__init__(f"{status} {self.detail}")
+        told = self.problems[:_MOST_TOLD] if len(self.problems) > 1 else ()
+        super().__init__(" ".join([f"{status} {self.detail}", *(f"{p.pointer or '/'}: {p.detail};" for p in told)]))
 
 
 class ServerUnreachableError(UnavailableError):

@@ -51,8 +51,9 @@ def _unknown_key(place: Place, _error: Mapping[str, Any], value: Any) -> Problem
     return Problem(join(place.path), "unknown_key", f"{place.what} has no key {key!r}{hint}")
 
 
-def _missing(place: Place, _error: Mapping[str, Any], value: Any) -> Problem:
+def _missing(place: Place, error: Mapping[str, Any], value: Any) -> Problem:
     above, key = place.path[:-1], place.path[-1]
+    place = locate(error["loc"][:-1])  # what lacks the key, not what the key holds
     node = _at(value, above, {})
     assumed = " (`kind` is task where it is not written)" if place.model is TaskSchema and "kind" not in node else ""
     return Problem(join(above), "missing_key", f"{place.what}{assumed} needs the key {key!r}")

@@ -89,8 +89,17 @@ def result_fields(x: Execution) -> list[str]:
         return []
     wanted = [name + scope.path(index) for scope, index in _counted(x) for name in _names(x, scope, index)]
     wanted += ["a:" + scope.path(index) for scope, index in _kept(x)]
+    wanted += ["c:" + x.path(index) for index in _undoable(x)]
     wanted += ["o:" + s.key for s in x.scopes.values() if s.state is ScopeState.COMPLETED and _is_awaited(x, s)]
     return wanted
+
+
+def _undoable(x: Execution) -> Iterator[int]:
+    """Nodes that may have completed once and have something that undoes them, those of earlier attempts as well."""
+    for scope in x.scopes.values():
+        for local, node in enumerate(scope.body.nodes):
+            if node.compensate is not None and x.cells[scope.base + local].attempt:
+                yield scope.base + local
 
 
 def _is_awaited(x: Execution, scope: Scope) -> bool:
@@ -125,11 +134,8 @@ def _names(x: Execution, scope: Scope, index: int) -> Iterator[str]:
         yield "i:"
     if cell.status is NodeStatus.WAITING and node.kind == "wait":
         yield "w:"
-    if cell.status is NodeStatus.COMPLETED:
-        if needed:
-            yield "o:"
-        if node.compensate is not None:
-            yield "c:"
+    if cell.status is NodeStatus.COMPLETED and needed:
+        yield "o:"
 
 
 def keep_results(x: Execution, results: Mapping[str, bytes]) -> Execution:
@@ -148,6 +154,9 @@ def fill(x: Execution, results: Mapping[str, bytes]) -> Execution:
     for index, cell in enumerate(x.cells):
         if cell.status.is_terminal and x.owner[index].is_open:
             choices.count_end(x, index)
+    for index in _undoable(x):
+        if kept := results.get("c:" + x.path(index)):
+            x.compensations[index] = compensation.unpack(kept)
     x.undoing = compensation.in_order(x)
     for scope in x.scopes.values():
         _fill_container(x, scope, results)
@@ -172,8 +181,6 @@ def _fill_nodes(x: Execution, results: Mapping[str, bytes]) -> None:
 
 def _fill_ended(x: Execution, index: int, results: Mapping[str, bytes]) -> None:
     path, node, status = x.path(index), x.node(index), x.cells[index].status
-    if status is NodeStatus.COMPLETED and (kept := results.get("c:" + path)):
-        x.compensations[index] = compensation.unpack(kept)
     if not x.owner[index].is_open:
         return
     if status is NodeStatus.COMPLETED and x.is_kept(index) and "o:" + path in results:

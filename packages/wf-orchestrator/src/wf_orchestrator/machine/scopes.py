@@ -6,6 +6,7 @@ import heapq
 from typing import TYPE_CHECKING
 
 from wf_core.states import NodeStatus, ScopeState
+from wf_orchestrator.machine import room
 from wf_orchestrator.machine.scope import Scope
 from wf_orchestrator.machine.state import UNTOUCHED, Cell
 
@@ -20,9 +21,9 @@ MOST_CELLS = 2_000_000
 
 
 def open_scope(  # noqa: PLR0913 - the place of a body, and what it may take over
-    step: Step, container: int, number: int, key: str, body: Body, *, base: int | None = None, document: bytes = b""
+    step: Step, container: int, number: int, key: str, body: Body, *, document: bytes = b""
 ) -> Scope:
-    """Opens a body inside a container: `key` names it, its cells are new ones, or those from `base` on.
+    """Opens a body inside a container: `key` names it.
 
     A scope of an earlier attempt is opened again; the numbers of its nodes' attempts go on.
     """
@@ -31,7 +32,7 @@ def open_scope(  # noqa: PLR0913 - the place of a body, and what it may take ove
     floor, forgotten = x.floors.get(container, (0, 0))
     floor = max(floor, x.owner[container].floor)  # bodies of its own may have been forgotten with those around it
     if scope is None:
-        scope = Scope(key, x.size if base is None else base, body, container, floor=floor, document=document)
+        scope = Scope(key, room.place(x.free, len(body.nodes), x.size), body, container, floor=floor, document=document)
         scope.keeps = keeps(x, scope)
         attempts = [floor] * len(body.nodes)
         x.add_scope(scope)
@@ -72,7 +73,7 @@ def _clean(step: Step, scope: Scope, attempts: list[int]) -> None:
         if x.cells[index] != UNTOUCHED or attempt:
             step.put_cell(index, Cell(attempt=attempt) if attempt else UNTOUCHED)
         x.succeeded[index] = x.failed[index] = x.skipped[index] = 0
-        for kept in (x.outputs, x.errors, x.values, x.caught, x.compensations, step.fresh):
+        for kept in (x.outputs, x.errors, x.values, x.caught, step.fresh):
             kept.pop(index, None)
         x.values.pop(("i", index), None)
         step.begun.discard(index)
@@ -87,16 +88,16 @@ def has_room(x: Execution, body: Body) -> bool:
 
 
 def retire(step: Step, container: int) -> None:
-    """Takes the scopes of a container's earlier attempts out of the count: it begins anew."""
+    """Takes the scopes of a container's earlier attempts out of the count: it begins anew.
+
+    What their nodes did stays done, and may have to be undone, until they have done it again.
+    """
     x = step.x
     floor, forgotten = x.floors.get(container, (0, 0))
     for scope in below(x, range(container, container + 1)):
         if scope.state is not ScopeState.DORMANT:
             _uncount(x, scope)
             step.close_scope(scope, ScopeState.DORMANT)
-            for index in range(scope.base, scope.end):
-                if x.compensations.pop(index, None):
-                    step.keep("c:" + scope.path(index), None)
     x.inside.pop(container, None)
     x.floors[container] = max(floor, forgotten), 0
     step.touch("counts")
@@ -155,8 +156,8 @@ def _uncount(x: Execution, scope: Scope) -> None:
         x.counts[cell.status] -= 1
 
 
-def take_over(step: Step, scope: Scope) -> int:
-    """Forgets a scope that has ended, with all that is in it; the first of its cells, for another one to use."""
+def forget(step: Step, scope: Scope) -> None:
+    """Forgets a scope that has ended, with all that is in it; other scopes may have its cells."""
     x = step.x
     has_scopes = any(node.kind in _CONTAINERS or node.compensate for node in scope.body.nodes)
     inner = below(x, range(scope.base, scope.end)) if has_scopes else []
@@ -174,7 +175,6 @@ def take_over(step: Step, scope: Scope) -> int:
         step.outcome.scopes[one.key] = None
     x.forget_scopes([*inner, scope])
     step.touch("counts")
-    return scope.base
 
 
 def below(x: Execution, containers: range) -> list[Scope]:

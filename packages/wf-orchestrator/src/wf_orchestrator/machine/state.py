@@ -20,6 +20,7 @@ from wf_core.graph import Graph
 from wf_core.plan import Body
 from wf_core.policies import ReadyNode
 from wf_core.states import ExecutionStatus, NodeStatus, ScopeState
+from wf_orchestrator.machine import room
 from wf_orchestrator.machine.decoded import Decoded
 from wf_orchestrator.machine.joins import EXPRESSION, RULES, Rule, Tally
 from wf_orchestrator.machine.scope import FINAL, OUTSIDE, ROOT, Scope
@@ -117,7 +118,9 @@ class Execution:
     owner: list[Scope] = field(default_factory=list, compare=False, repr=False)
     """The scope of each cell."""
     size: int = 0
-    """Cells that scopes have had so far: a new scope's lie from here on."""
+    """Cells up to the last one that a scope has."""
+    free: list[room.Stretch] = field(default_factory=list)
+    """Cells below `size` that no scope has."""
     scopes: dict[str, Scope] = field(default_factory=dict)
     """By key, the document's own bodies as well."""
     inside: dict[int, dict[int, Scope]] = field(default_factory=dict)
@@ -198,7 +201,11 @@ class Execution:
         """Makes the scope the owner of its cells; the list grows as needed."""
         self.scopes[scope.key] = scope
         self.within.setdefault(scope.parent, {})[scope.key] = scope
-        if scope.end > self.size:
+        if scope.base < self.size:
+            room.occupy(self.free, (scope.base, scope.end))
+        elif scope.end > self.size:
+            if scope.base > self.size:
+                room.release(self.free, (self.size, scope.base))
             self.owner += [GAP] * (scope.end - self.size)
             self.size = scope.end
         self.owner[scope.base : scope.end] = [scope] * len(scope.body.nodes)
@@ -213,8 +220,9 @@ class Execution:
             if not siblings:
                 del self.within[scope.parent]
             self.owner[scope.base : scope.end] = [GAP] * len(scope.body.nodes)
-        if any(scope.end >= self.size for scope in gone):
-            size = self.size = max(scope.end for scope in self.scopes.values())
+            room.release(self.free, (scope.base, scope.end))
+        if self.free and self.free[-1][1] == self.size:
+            size = self.size = self.free.pop()[0]
             for per_node in (self.cells, self.owner, self.succeeded, self.failed, self.skipped):
                 del per_node[size:]
 

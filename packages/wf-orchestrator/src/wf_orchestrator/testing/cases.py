@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from wf_core.durations import parse_duration_ms
 from wf_core.errors import DocumentError, Problem
 from wf_core.schema.loading import load_document_file
 from wf_core.schema.pointers import join
+from wf_core.suggest import did_you_mean
 from wf_orchestrator.testing.harness import run
 from wf_orchestrator.testing.run import Run
 from wf_orchestrator.testing.stubs import Stub, answers, stub
+
+
+def _duration(value: str | float | None) -> str | float | None:
+    if value is not None:
+        parse_duration_ms(value)
+    return value
+
+
+_Duration = Annotated[str | float, AfterValidator(_duration)]
 
 
 class _Part(BaseModel):
@@ -34,7 +44,7 @@ class ReplySchema(_Part):
 
     returns: Any = None
     raises: ErrorSchema | None = None
-    takes: str | float = 0
+    takes: _Duration = 0
 
     def stub(self) -> Stub:
         """The reply for the harness."""
@@ -44,7 +54,19 @@ class ReplySchema(_Part):
         return stub(kind(self.raises.message), takes=self.takes)
 
 
-Replies = dict[str, ReplySchema | list[ReplySchema]]
+_ONE, _SEVERAL = "<reply>", "<replies>"
+_IN_CASE = 2
+"""Parts of the path of a case, `/cases/0`."""
+
+
+def _count(replies: Any) -> str:
+    return _SEVERAL if isinstance(replies, list) else _ONE
+
+
+_Reply = Annotated[
+    Annotated[ReplySchema, Tag(_ONE)] | Annotated[list[ReplySchema], Tag(_SEVERAL)], Discriminator(_count)
+]
+Replies = dict[str, _Reply]
 
 
 class ExpectSchema(_Part):
@@ -57,7 +79,7 @@ class ExpectSchema(_Part):
     """Path → status."""
     outputs: dict[str, Any] = Field(default_factory=dict)
     """Path → output."""
-    elapsed: str | float | None = None
+    elapsed: _Duration | None = None
     """At most so much virtual time."""
 
 
@@ -70,7 +92,7 @@ class CaseSchema(_Part):
     nodes: Replies = Field(default_factory=dict)
     signals: dict[str, Any] = Field(default_factory=dict)
     approvals: dict[str, Any] = Field(default_factory=dict)
-    slots: int | None = None
+    slots: int | None = Field(None, ge=1)
     expect: ExpectSchema = ExpectSchema()
 
 
@@ -89,10 +111,37 @@ def read_cases(file: Path) -> CasesSchema:
     try:
         return CasesSchema.model_validate(load_document_file(file))
     except ValidationError as error:
-        found = [(join(e["loc"]), e) for e in error.errors(include_url=False, include_input=False)]
-        raise DocumentError(
-            [Problem(place, e["type"], f"{file.name} at {place}: {e['msg']}") for place, e in found]
-        ) from None
+        raise DocumentError([_problem(e, file) for e in error.errors(include_url=False, include_input=False)]) from None
+
+
+def _problem(error: Mapping[str, Any], file: Path) -> Problem:
+    """What pydantic found, in the words of the file."""
+    path = [part for part in error["loc"] if part not in (_ONE, _SEVERAL)]
+    kind, key = error["type"], str(path[-1]) if path else ""
+    if kind == "extra_forbidden":
+        known = sorted(_part(path[:-1]).model_fields)
+        sentence = f"there is no key {key!r} here{did_you_mean(key, known)}; keys are: {', '.join(known)}"
+    else:
+        sentence = {
+            "missing": f"the key {key!r} is needed",
+            "literal_error": f"must be {error.get('ctx', {}).get('expected')}",
+            "model_type": f"must be an object with these keys: {', '.join(sorted(_part(path).model_fields))}",
+            "too_short": "one is needed at least",
+            "value_error": str(error.get("ctx", {}).get("error")),
+        }.get(kind, error["msg"])
+    return Problem(join(path), kind, f"{file.name}: {sentence}")
+
+
+def _part(path: Sequence[str | int]) -> type[BaseModel]:
+    """What stands at a place of the file."""
+    if len(path) > 1 and path[-2] in ("tasks", "nodes"):
+        return ReplySchema
+    last = path[-1] if path else ""
+    if last in ("error", "raises"):
+        return ErrorSchema
+    if last == "expect":
+        return ExpectSchema
+    return ReplySchema if len(path) > _IN_CASE else CaseSchema if path else CasesSchema
 
 
 def run_case(cases: CasesSchema, case: CaseSchema, folder: Path) -> list[str]:

@@ -211,6 +211,8 @@ def _node_lines(found: Node) -> list[str]:
         "node": found.node,
         "task": found.task or f"({found.kind})",
         "status": found.status,
+        "queue": found.queue if found.status in ("QUEUED", "RUNNING") else None,
+        "runs": _runs(found),
         "progress": progress_text(found.kind, found.progress),
         "child": found.child and found.child.execution_id,
         "undone": undo and f"{undo.status} by {undo.task} ({undo.node})",
@@ -221,6 +223,13 @@ def _node_lines(found: Node) -> list[str]:
     for attempt in found.history:
         lines += ["", *_attempt_lines(attempt)]
     return lines
+
+
+def _runs(found: Node) -> str | None:
+    """Where and since when, of an attempt that has not ended: it is no part of the history yet."""
+    if found.status != "RUNNING":
+        return None
+    return f"attempt {found.attempts} on {cell(found.worker)}"
 
 
 def _attempt_lines(attempt: Attempt) -> list[str]:

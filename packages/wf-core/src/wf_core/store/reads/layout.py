@@ -17,6 +17,8 @@ from wf_core.suggest import nearest
 
 _KEY = re.compile(rf"(?P<container>.*)(?:\[\d+\]|#\d+|(?P<undo>{COMPENSATION}))", re.DOTALL)
 """Keys of scopes. That of a dynamic node is its path."""
+_PASS = re.compile(r"\[(\d+)\]$")
+"""How passes of a loop are mistaken for items of a map."""
 _LAST = 2**63
 """Where a compensation stands among the scopes of its node: after all items."""
 
@@ -147,10 +149,15 @@ class Layout:
                 stack += reversed(self._places(*item))
 
     def _suggestions(self, path: str) -> list[str]:
+        inside = self.body(path)
+        if inside is not None:  # an item or a pass: what can be asked about are the nodes in it
+            return [f"{path}/{name}" for name in inside.names[:1]]
         key, slash, name = path.rpartition("/")
+        if slash and key not in self.scopes and (twin := _PASS.sub(r"#\1", key)) in self.scopes:
+            key = twin
         table = self.body(key) if slash else None
         if table is not None and not table.single:
-            return [f"{key}/{near}" for near in nearest(name, table.names)]
+            return [f"{key}/{near}" for near in nearest(name, table.names) or ([name] if name in table.index else [])]
         return nearest(path, [*self.root.names, *self.scopes])
 
     def _scopes_under(self, under: str) -> Sequence[str]:

@@ -125,14 +125,13 @@ def _next(step: Step, index: int) -> None:
     if number >= spec.max_iterations:
         failure.fail_open(step, index, _limit(x, index))
         return
-    base = None
     if spec.keep_last is not None and (old := passes.get(number - spec.keep_last)) is not None:
-        base = scopes.take_over(step, old)
+        scopes.forget(step, old)
     elif not scopes.has_room(x, spec.body):
         message = f"an execution holds at most {scopes.MOST_CELLS:,} nodes; give the loop {x.path(index)!r} `keep_last`"
         failure.fail_open(step, index, Failure(type="TooManyNodesError", message=message, fatal=True))
         return
-    scopes.open_scope(step, index, number, f"{x.path(index)}#{number}", spec.body, base=base)
+    scopes.open_scope(step, index, number, f"{x.path(index)}#{number}", spec.body)
 
 
 def _limit(x: Execution, index: int) -> Failure:
