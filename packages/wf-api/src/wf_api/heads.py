@@ -14,7 +14,7 @@ from wf_core.states import ExecutionStatus
 from wf_core.store.commands import unpack_command
 from wf_core.store.keys import PartitionKeys
 
-_FIELDS = ("status", "document", "input", "request", "commands")
+_FIELDS = ("status", "document", "input", "request", "commands", "signalled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ async def read_head(redis: Redis, namespace: str, execution_id: str) -> Head:
 
 
 def _folded(fields: list[bytes | None]) -> Head:
-    status, document, given, request, commands = (value or b"" for value in fields)
-    known = dict(json.loads(commands)) if commands else {}
+    status, document, given, request, *obeyed = (value or b"" for value in fields)
+    known = {name: hash_ for commands in obeyed if commands for name, hash_ in json.loads(commands)}
     return Head(status.decode(), document.decode(), given or b"{}", request.decode(), known)
 
 

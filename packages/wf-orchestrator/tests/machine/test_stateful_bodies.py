@@ -90,7 +90,7 @@ class Writer:
     def loop(self, depth: int) -> dict[str, Any]:
         node: dict[str, Any] = {"kind": "loop", "max_iterations": 3, "nodes": self.nodes(depth + 1)}
         node |= self.random.choice([{"until": "iteration == 1"}, {"while": "iteration < 2"}])
-        if self.chance(2):
+        if self.chance(2) and "compensate" not in str(node):
             node["keep_last"] = self.random.randint(1, 2)
         if self.chance(3):
             node["delay"] = "1s"

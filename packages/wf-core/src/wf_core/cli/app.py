@@ -65,8 +65,8 @@ class Commands(click.Group):
 def wf() -> None:
     """Run workflows.
 
-    Data goes to stdout, progress to stderr. @latest (the newest that is no child of another) and any unique beginning of an
-    id name an execution. The server is --server, else WF_SERVER, else the `wf dev` that runs in this folder, else
+    Data goes to stdout, progress to stderr. @latest (the newest that is no child of another) and any unique beginning
+    of an id name an execution. The server is --server, else WF_SERVER, else the `wf dev` that runs in this folder, else
     http://127.0.0.1:8080; WF_API_KEY is its key.
 
     Exit codes: 0 ok, 1 the run failed, 2 usage or invalid document, 3 not found, 4 server unreachable, 5 timeout,

@@ -63,6 +63,23 @@ def _loop(body: BodyChecker, index: int, node_id: str, node: dict[str, Any], her
     inside.check()
     inside.use_condition(node.get("until"), f"{here}/until", None, known)
     inside.use_template(node.get("output"), f"{here}/output", None, known)
+    if node.get("keep_last") is not None and (undone := _undone(nodes)) is not None:
+        detail = f"a pass that is forgotten cannot be undone, and the node {undone!r} inside has `compensate`"
+        body.findings.add(f"{here}/keep_last", "beside_compensate", f"{detail}; leave `keep_last` out")
+
+
+def _undone(nodes: Any) -> str | None:
+    """The id of a node, at any depth of these bodies, that has `compensate`; None without one."""
+    work = [nodes]
+    for inner in work:  # the list is the queue as well: what is appended is visited
+        for node_id, node in inner.items() if isinstance(inner, dict) else ():
+            if not isinstance(node, dict):
+                continue
+            if node.get("compensate") is not None:
+                return str(node_id)
+            if node.get("kind") in ("map", "loop"):
+                work.append(node.get("nodes"))
+    return None
 
 
 def _child(body: BodyChecker, index: int, node_id: str, node: dict[str, Any], here: str) -> None:

@@ -84,11 +84,12 @@ FIELDS: dict[str, Field] = {
     "wanted": _BYTES,
     "commands": Field(_json.encode, _commands.decode),
     "signals": Field(_msgpack.encode, _signals.decode),
+    "signalled": Field(_json.encode, _commands.decode),
     "heard": _BYTES,
 }
 """Also written: `counts`, JSON {STATUS: n} without zeros, for readers; the machine counts the cells."""
 
-RARE = frozenset(("parent", "depth", "definitions", "ending", "stage", "era", "hold", "signals", "heard"))
+RARE = frozenset(("parent", "depth", "definitions", "ending", "stage", "era", "hold", "signals", "signalled", "heard"))
 """Not written for an execution that never had them."""
 
 

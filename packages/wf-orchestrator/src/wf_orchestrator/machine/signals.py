@@ -9,6 +9,7 @@ from wf_core.store.codec import MOST_SIGNAL_BYTES, MOST_SIGNALS
 from wf_orchestrator.machine import cascade, evaluate
 from wf_orchestrator.machine.effects import Accepted
 from wf_orchestrator.machine.kinds import wait
+from wf_orchestrator.machine.state import KEPT_COMMANDS
 from wf_orchestrator.machine.waits import Signal
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _MARK_BYTES = 8
 _MOST_HEARD = 1024
-"""Signals that an execution knows again: more than `commands`, since that many may be on their way at once."""
+"""Signals that an execution knows again: more than `signalled`, since that many may be on their way at once."""
 
 
 def signalled(step: Step, event: Signalled) -> None:
@@ -38,9 +39,10 @@ def signalled(step: Step, event: Signalled) -> None:
         data = {"name": event.name, "command": event.id, "reason": reason}
         step.tell("execution.signal_dropped", None, data)
         return
-    step.obey(event)
+    # Apart from `commands`: however many signals come, a copy of an earlier pause or cancel is still known.
+    x.signalled = [*x.signalled, (event.id, event.request)][-KEPT_COMMANDS:]
     x.heard = (x.heard + mark)[-_MOST_HEARD * _MARK_BYTES :]
-    step.touch("heard")
+    step.touch("signalled", "heard")
     taken_by = None if taker is None else x.path(taker)
     step.tell("execution.signalled", None, {"name": event.name, "command": event.id, "consumed_by": taken_by})
     if taker is None:

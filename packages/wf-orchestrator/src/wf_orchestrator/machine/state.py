@@ -109,6 +109,8 @@ class Execution:
     """Id and request hash of the newest commands that were obeyed."""
     signals: list[Signal] = field(default_factory=list)
     """Those that no wait has taken yet, oldest first."""
+    signalled: list[tuple[str, str]] = field(default_factory=list)
+    """Id and request hash of the newest signals that were taken or kept."""
     heard: bytes = b""
     """Marks of the newest signals, by which copies are known. See `signals`."""
 
