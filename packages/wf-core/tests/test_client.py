@@ -106,6 +106,14 @@ def test_problems_become_errors(script, client):
     assert caught.value.problems[0].pointer == "/nodes/a"
 
 
+def test_several_problems_are_told(script, client):
+    """The text of the error has each of the first problems with its place."""
+    errors = [{"pointer": place, "code": "missing_key", "detail": f"no {place}"} for place in ("/name", "/nodes")]
+    script.will(422, {"detail": "2 things are wrong.", "errors": errors})
+    with pytest.raises(ApiError, match=r"422 2 things are wrong\. /name: no /name; /nodes: no /nodes"):
+        client.submit({})
+
+
 @pytest.mark.parametrize("body", [b"<html>", [1], {"errors": "x"}])
 def test_strange_refusals(script, client, body):
     """A refusal from something else than our API is still an ApiError."""

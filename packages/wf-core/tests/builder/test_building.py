@@ -402,3 +402,20 @@ def test_mistakes_are_named_at_once(build: Any, sentence: str):
     """Where they are made, not when the document is sent."""
     with pytest.raises(BuildError, match=sentence), workflow("w") as wf:
         build(wf)
+
+
+def test_a_node_is_its_output_in_conditions():
+    """Comparing a node compares its output, a node may be a condition, and neither becomes Python's own truth."""
+    with workflow("orders") as wf:
+        ask = wf.task("core.echo", "ask", value=True)
+        wf.task("core.noop", "same", when=ask == 1)
+        wf.task("core.noop", "other", when=ask != 1)
+        wf.task("core.noop", "held", when=ask)
+    assert [node.get("when") for node in nodes(wf).values()] == [
+        None,
+        "nodes.ask.output == 1",
+        "nodes.ask.output != 1",
+        "nodes.ask.output",
+    ]
+    with pytest.raises(BuildError, match="while the workflow is being built"):
+        wf.task("core.noop", "wrong", when=not ask)

@@ -121,7 +121,9 @@ def test_not_found(cli):
     execution = submitted(cli, FINE)
     assert cli("show", "0" * 28).returncode == 3
     assert cli("show", "zzzzzzzz").returncode == 3
-    assert cli("node", execution, "nowhere").returncode == 3
+    missing = cli("node", execution, "nowhere")
+    assert missing.returncode == 3
+    assert f"`wf nodes {execution}` lists them" in missing.stderr
     assert cli("results", execution, "--node", "nowhere").returncode == 3
 
 
@@ -131,6 +133,10 @@ def test_ids_may_be_short(cli, dev):
     assert cli("show", "@latest", "-o", "name").stdout.strip() == execution
     assert cli("show", execution[:14], "-o", "name").stdout.strip() == execution
     assert cli("show", execution.upper(), "-o", "name").stdout.strip() == execution
+    child = {"name": "parent", "nodes": {"c": {"kind": "workflow", "nodes": FINE["nodes"]}}}
+    parent = cli("submit", "-", "--trigger", "-o", "name", stdin=json.dumps(child)).stdout.strip()
+    assert cli("watch", parent).returncode == 0
+    assert cli("show", "@latest", "-o", "name").stdout.strip() == parent  # never the child, which is newer
     # Ids that the server chooses begin with the time.
     two = [httpx.post(f"{dev.url}/workflow", json=FINE).json()["execution_id"] for _ in range(2)]
     ambiguous = cli("show", two[0][:4])
@@ -143,7 +149,8 @@ def test_refused_documents(cli):
     wrong = {"name": "w", "nodes": {"a": {"task": "core.eco"}, "b": {"task": "core.noop", "depends_on": ["c"]}}}
     done = cli("submit", "-", stdin=json.dumps(wrong))
     assert done.returncode == 2
-    assert "\n  /nodes/b/depends_on" in done.stderr, "the place in the document, not in the envelope that carries it"
+    # The place in the document, not in the envelope that carries it.
+    assert "error: /nodes/b/depends_on/0: " in done.stderr
 
 
 def test_watch_gives_up(cli):
@@ -203,3 +210,13 @@ def test_doctor_without_servers(wf):
     done = wf("doctor", APP_REDIS_PORT="1")
     assert done.returncode == 1
     assert "APP_REDIS" in done.stdout
+
+
+def test_a_retry_tells_its_own_story(cli):
+    """What was told before an execution ended is not told again when its retry is watched."""
+    document = {"name": "w", "nodes": {"a": {"task": "core.fail", "retry": {"max_retries": 0}}}}
+    execution = submitted(cli, document, "--trigger")
+    assert "attempt 1 failed" in cli("watch", execution).stderr
+    again = cli("retry", execution, "--watch").stderr
+    assert "attempt 2 failed" in again
+    assert "attempt 1 failed" not in again

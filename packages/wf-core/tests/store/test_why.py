@@ -24,7 +24,7 @@ CHILD = new_execution_id(2, CREATED)
 DOCUMENT: dict[str, Any] = {
     "max_parallel": 2,
     "nodes": {
-        "load": {"task": "shop.load", "queue": "gpu"},
+        "load": {"task": "shop.load", "queue": "gpu", "compensate": {"task": "shop.drop"}},
         "check": {
             "kind": "switch",
             "depends_on": ["load"],
@@ -38,13 +38,13 @@ DOCUMENT: dict[str, Any] = {
         "report": {"task": "core.noop", "depends_on": ["price", "guarded"]},
         "poll": {"kind": "loop", "max_iterations": 5, "until": "true", "delay": "5s", "nodes": {"x": {"task": "t.x"}}},
         "sub": {"kind": "workflow", "workflow": "child"},
-        "wait": {"kind": "wait", "any": [{"signal": "go"}, {"duration": "1h"}]},
+        "wait": {"kind": "wait", "any": [{"signal": "go", "match": "payload.n > 2"}, {"duration": "1h"}]},
         "ask": {"kind": "approval", "assignees": ["ann", "bob"], "timeout": "1h"},
         "grow": {"kind": "dynamic", "nodes": "${{ nodes.load.output }}"},
     },
     "finally": {"clean": {"task": "core.noop"}},
 }  # fmt: skip
-NODES = [*DOCUMENT["nodes"], "clean", "price[0]/one", "price[1]/one", "poll#0/x"]
+NODES = [*DOCUMENT["nodes"], "clean", "price[0]/one", "price[1]/one", "poll#0/x", "load~compensate"]
 ERROR = Failure(type="OSError", message="away\nfor good.")
 
 
@@ -222,7 +222,7 @@ async def test_waits_and_approvals(one, why):
            for kind, node in (("wait", "wait"), ("approval", "ask")))  # fmt: skip
     await one.owner.write(*due)
     assert await why() == [
-        "wait waits for the signal 'go' (`wf signal`).",
+        "wait waits for the signal 'go' that fits `match` (payload.n > 2) (`wf signal`).",
         "wait waits: its time comes in 1 h (at 2027-01-15T09:01:00Z).",
         "ask waits for an answer from ann, bob since 2027-01-15T08:00:56Z (4 s) (`wf approve`).",
         "The answer to ask must come until 2027-01-15T09:01:00Z (1 h from now).",
@@ -262,6 +262,17 @@ async def test_a_failure(one, why):
     ]
     assert await why() == ["The execution failed at 'price[1]/one', attempt 4: OSError: away.", *chain]
     assert await why("price") == chain
+
+
+@pytest.mark.parametrize("status", [NodeStatus.RETRYING, NodeStatus.FAILED])
+async def test_compensations(one, why, status: NodeStatus):
+    """What is being undone is told while it is, and when it failed also of an execution that has ended."""
+    await one.set("load", NodeStatus.COMPLETED, output=b"1")
+    await one.open("load~compensate", "load", "load~compensate")
+    await one.set("load~compensate", status, 1, attempts=[tried()])
+    if status is NodeStatus.FAILED:
+        await one.owner.write(("HSET", one.keys.execution(one.execution_id), "status", "CANCELLED"))
+    assert (await why())[-1].startswith("load~compensate failed")
 
 
 async def test_a_failed_child(one, why):

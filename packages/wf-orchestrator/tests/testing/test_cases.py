@@ -90,3 +90,31 @@ def test_a_wrong_file_names_every_problem(file: Path):
     error = invoke(file).exception
     assert isinstance(error, DocumentError)
     assert {p.pointer for p in error.problems} == {"/cases/0/name", "/cases/0/nam", "/cases/1/expect/status"}
+
+
+@pytest.mark.parametrize(
+    ("line", "pointer", "sentence"),
+    [
+        ("tasks: {a: {retruns: 1}}", "/cases/0/tasks/a/retruns", "did you mean 'returns'?"),
+        ("tasks: {a: [{}, 5]}", "/cases/0/tasks/a/1", "must be an object with these keys: raises, returns, takes"),
+        ("tasks: {a: {takes: long}}", "/cases/0/tasks/a/takes", "'long' is no duration"),
+        ("expect: {stauts: FAILED}", "/cases/0/expect/stauts", "did you mean 'status'?"),
+        ("signal: {}", "/cases/0/signal", "did you mean 'signals'?"),
+    ],
+)
+def test_mistakes_in_a_file_come_with_a_remedy(file: Path, line: str, pointer: str, sentence: str):
+    """In the words of the file, one problem a mistake."""
+    file.write_text(f"workflow: orders.yaml\ncases: [{{name: y, {line}}}]\n")
+    error = invoke(file).exception
+    assert isinstance(error, DocumentError)
+    assert [problem.pointer for problem in error.problems] == [pointer]
+    assert sentence in error.problems[0].detail
+
+
+def test_an_unknown_task_fails_its_case_only(file: Path):
+    """The other cases still run."""
+    file.write_text(file.read_text().replace("{shop.price: {returns: 5}}", "{}"))
+    result = invoke(file)
+    assert (result.exception, result.return_value) == (None, 1)
+    assert "runs the task 'shop.price', which is neither installed nor given" in result.output + result.stderr
+    assert result.output.count("passed") == 2

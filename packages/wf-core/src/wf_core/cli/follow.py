@@ -36,12 +36,13 @@ _LOSSES = {
 
 
 class Follower:
-    """One execution that is being followed."""
+    """One execution that is being followed. What happened up to `since` is taken over and not told again."""
 
-    def __init__(self, client: Client, execution_id: str, screen: Screen) -> None:
+    def __init__(self, client: Client, execution_id: str, screen: Screen, since: datetime | None = None) -> None:
         self._client = client
         self._id = execution_id
         self._screen = screen
+        self._since = since
         self._seen: str | None = None
         self._errors: dict[str, str] = {}
 
@@ -82,7 +83,8 @@ class Follower:
             page = self._client.events(self._id, after=self._seen, limit=_PAGE)
             for event in page.items:
                 view.apply(event)
-                if (line := event_line(event, self._errors)) is not None:
+                line = event_line(event, self._errors)
+                if line is not None and (self._since is None or event.ts > self._since):
                     self._screen.note(line)
             if page.items:
                 self._seen = page.items[-1].seq

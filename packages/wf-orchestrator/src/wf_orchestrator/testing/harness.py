@@ -200,7 +200,7 @@ class Harness:
         command = self._record(kind, **values)
         self.world.append(command)
         x = self.world.executions[self.execution_id]
-        if not any(command_id == command.id for command_id, _ in x.commands):
+        if not any(command_id == command.id for command_id, _ in (*x.commands, *x.signalled)):
             raise CommandRefusedError(f"{what} is not possible: the execution is {x.status}")
 
     def _record(self, kind: type[Any], **values: Any) -> Any:

@@ -85,8 +85,9 @@ def retry(  # noqa: PLR0913 - one argument per option
         return None
     with options.connect(server) as client:
         execution_id = resolve(client, execution)
+        ended = client.get(execution_id, nodes=False).ended_at
         client.retry(execution_id, nodes=nodes, input=chosen)
-        return follow_to_end(client, execution_id, form, ascii_only=ascii_only)
+        return follow_to_end(client, execution_id, form, ascii_only=ascii_only, since=ended)
 
 
 @click.command(short_help="Give a signal to an execution.")

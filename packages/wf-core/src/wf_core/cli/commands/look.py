@@ -163,7 +163,9 @@ def results(execution: str, node: str | None, server: str | None, form: str) -> 
 @click.option("--status", type=_NODE_STATUSES, help="Only those in this status.")
 @click.option("--task", help="Only those of this task.")
 @click.option(
-    "--under", metavar="NODE", help="Those inside this map, loop or dynamic node (price), item or pass (price[3])."
+    "--under",
+    metavar="NODE",
+    help="Those inside this map, loop or dynamic node (price), item (price[3]) or pass (poll#2).",
 )
 @options.looking
 def nodes(  # noqa: PLR0913 - one argument per option

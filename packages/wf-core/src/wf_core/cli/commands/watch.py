@@ -13,6 +13,7 @@ from wf_core.cli.console import note, print_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from wf_core.client import Client, Execution
 
@@ -61,8 +62,9 @@ def follow_to_end(  # noqa: PLR0913 - what `run` and `watch` say differently
     timeout: float | None = None,
     detached: str = "",
     hint: Callable[[str], str] | None = None,
+    since: datetime | None = None,
 ) -> int:
-    """Follows, prints the output or the failure, returns the exit code.
+    """Follows, prints the output or the failure, returns the exit code. Tells nothing that happened up to `since`.
 
     `detached` is what to say after Ctrl-C, `hint` makes of a failed node's name a line that says where to look.
     """
@@ -71,7 +73,7 @@ def follow_to_end(  # noqa: PLR0913 - what `run` and `watch` say differently
 
     try:
         with open_screen(ascii_only=ascii_only) as screen:
-            execution, view = Follower(client, execution_id, screen).follow(timeout)
+            execution, view = Follower(client, execution_id, screen, since).follow(timeout)
     except KeyboardInterrupt:
         note(detached or f"detached; the execution goes on: wf watch {execution_id}")
         return exits.DETACHED

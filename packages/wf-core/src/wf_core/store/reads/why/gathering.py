@@ -18,7 +18,7 @@ from wf_core.store.reads.layout import Layout, Place
 from wf_core.store.reads.snapshot import Snapshot
 from wf_core.store.reads.why.known import Happened, Hold, Known, QueueState
 from wf_core.store.reads.why.reasons import Why, explain
-from wf_core.store.reads.why.survey import Survey
+from wf_core.store.reads.why.survey import MOVING, Survey
 from wf_core.store.reads.workers import read_capacities
 
 MOST_EVENTS = 1000
@@ -61,13 +61,16 @@ async def _plan(redis: Redis, around: Surroundings, snapshot: Snapshot) -> Any:
 
 
 def _start(survey: Survey, layout: Layout) -> list[Place]:
-    """The nodes that explain an execution: those that have begun and not ended, or the one where it failed."""
+    """The nodes that explain an execution: those that have begun and not ended, or the one where it failed.
+
+    Beside them the compensations that have not ended, or that failed: what they were to undo is not undone.
+    """
     execution = survey.snapshot.execution
     if not execution.status.is_terminal:
-        return survey.live()
+        return [*survey.live(), *survey.undoing(MOVING)]
     began = execution.error.node if execution.error else None
     place = layout.find(began) if began and execution.status is ExecutionStatus.FAILED else None
-    return [] if place is None else [layout.top(place.order[0])]
+    return [*([] if place is None else [layout.top(place.order[0])]), *survey.undoing({NodeStatus.FAILED})]
 
 
 async def _known(redis: Redis, around: Surroundings, survey: Survey, nodes: Sequence[Place]) -> Known:

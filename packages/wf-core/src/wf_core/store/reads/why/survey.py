@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wf_core.states import NodeStatus, ScopeState
+from wf_core.store.reads.documents import COMPENSATION
 from wf_core.store.reads.layout import Layout, Place
 from wf_core.store.reads.snapshot import Snapshot
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 MOST_NODES = 12
 """Nodes that one answer speaks of."""
 _FEW = 3
-_MOVING = frozenset({NodeStatus.QUEUED, NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING})
+MOVING = frozenset({NodeStatus.QUEUED, NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING})
 _BAD = frozenset({NodeStatus.FAILED, NodeStatus.UPSTREAM_FAILED, NodeStatus.CANCELLED})
 
 
@@ -82,7 +83,13 @@ class Survey:
     def live(self) -> list[Place]:
         """The first nodes of the top level that have begun and not ended."""
         cells = self.snapshot.nodes(self.layout.root)
-        return [self.layout.top(at) for at in islice((at for at, c in enumerate(cells) if c[0] in _MOVING), MOST_NODES)]
+        return [self.layout.top(at) for at in islice((at for at, c in enumerate(cells) if c[0] in MOVING), MOST_NODES)]
+
+    def undoing(self, statuses: Collection[NodeStatus]) -> list[Place]:
+        """The first compensations in one of these statuses."""
+        keys = (key for key in self.layout.scopes if key.endswith(COMPENSATION))
+        places = (place for key in keys if (place := self.layout.find(key)) is not None)
+        return list(islice((place for place in places if self.status(place) in statuses), MOST_NODES))
 
     def walk(self, start: Iterable[Place]) -> list[Place]:
         """These nodes and those whose state explains theirs, nearest first: at most MOST_NODES."""
@@ -127,7 +134,7 @@ def _skipped(survey: Survey, place: Place) -> Iterator[Place]:
 
 
 def _running_inside(survey: Survey, place: Place) -> Iterator[Place]:
-    return (one for one in survey.inside(place, [ScopeState.OPEN]) if survey.status(one) in _MOVING)
+    return (one for one in survey.inside(place, [ScopeState.OPEN]) if survey.status(one) in MOVING)
 
 
 def _failed_inside(survey: Survey, place: Place) -> Iterator[Place]:

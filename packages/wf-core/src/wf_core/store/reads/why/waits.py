@@ -93,10 +93,14 @@ def _wait(known: Known, place: Place) -> Sentences:
     planned = known.survey.planned(place.path)
     spec: Any = planned.node.spec if planned else None
     terms = spec.terms if spec else ()
-    signals = [repr(term.signal) for term in terms if term.signal is not None]
+    signals = [
+        f"{term.signal!r} that fits `match` ({term.match.text})" if term.match is not None else repr(term.signal)
+        for term in terms
+        if term.signal is not None
+    ]
     due = known.due("wait", place)
     if signals:
-        how = "one of the signals" if len(signals) > 1 and spec.mode != "all" else "the signal"
+        how = "the signal" if len(signals) == 1 else "the signals" if spec.mode == "all" else "one of the signals"
         yield "signal", f"{place.path} waits for {how} {few(signals)} (`wf signal`)."
     if due is not None:
         what = "its time, or its timeout, comes" if spec and spec.timeout_ms is not None else "its time comes"
