@@ -10,6 +10,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,8 @@ def test_every_seed_keeps_the_promises(world: str):
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_seed_repeats_exactly(world: str):
     """Four seeds of each world, run twice: every step is the same, at the same moment."""
-    first, second = (simulate(world, 4)["fingerprints"] for _ in range(2))
+    with ThreadPoolExecutor(JOBS) as pool:
+        first, second = (found["fingerprints"] for found in pool.map(simulate, [world] * 2, [4] * 2))
     assert len(set(first.values())) == 4
     assert first == second
 
@@ -96,11 +99,23 @@ CAUGHT = {
 }
 
 
+@pytest.fixture(scope="module")
+def broken(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[dict[str, Any]]]]:
+    """What comes of the chosen rules in `CAUGHT`: a run stops at its first violation, so that only runs share cores."""
+    wanted = [item.callspec.params["mutant"] for item in request.session.items if "broken" in _fixtures(item)]
+    pool = ThreadPoolExecutor(JOBS)
+    yield {mutant: pool.submit(simulate, *CAUGHT[mutant], mutant) for mutant in wanted}
+    pool.shutdown(cancel_futures=True)
+
+
+def _fixtures(item: pytest.Item) -> tuple[str, ...]:
+    return tuple(item.fixturenames) if isinstance(item, pytest.Function) else ()
+
+
 @pytest.mark.parametrize("mutant", CAUGHT)
-def test_a_broken_rule_is_caught(mutant: str):
+def test_a_broken_rule_is_caught(mutant: str, broken: Mapping[str, Future[dict[str, Any]]]):
     """Without the rule some seed breaks a promise: the simulation can fail."""
-    world, seeds = CAUGHT[mutant]
-    assert simulate(world, seeds, mutant)["violations"], f"{seeds} seeds passed without the rule"
+    assert broken[mutant].result()["violations"], f"{CAUGHT[mutant][1]} seeds passed without the rule"
 
 
 # The nonce has no case of its own: the offset check holds without it (see "no offset check, no nonce").
@@ -125,5 +140,7 @@ VISIBLE = {
 def test_a_rule_makes_losses_rare(mutant: str):
     """Workers that wait for each other after a roll-back, and counters in place of clocks: without, more is lost."""
     world, seeds, what = VISIBLE[mutant]
-    with_rule, without = (simulate(world, seeds, rule, JOBS)["counts"].get(what, 0) for rule in ("", mutant))
+    with ThreadPoolExecutor(JOBS) as pool:
+        found = pool.map(simulate, [world] * 2, [seeds] * 2, ["", mutant])
+        with_rule, without = (summary["counts"].get(what, 0) for summary in found)
     assert without > 2 * with_rule

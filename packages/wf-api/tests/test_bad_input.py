@@ -298,6 +298,21 @@ async def test_unknown_task(api: httpx.AsyncClient, stored: Stored, publish: Cal
     assert (await api.post("/workflow?allow_unknown=true", json=document, headers=HURRY)).status_code == 201
 
 
+@pytest.mark.parametrize("path", ["/workflow", "/workflow/validate"])
+async def test_unknown_tasks_are_told_with_all_the_rest(
+    api: httpx.AsyncClient, publish: Callable[..., Awaitable[None]], path: str
+) -> None:
+    """What no worker knows is told beside what is wrong otherwise, with its place in a list of nodes too."""
+    await publish(ECHO)
+    wrong, lost = {"task": "core.eco"}, {"task": "core.echo", "depends_on": ["c"]}
+    listed = {"name": "n", "nodes": [{"id": "a", **wrong}, {"id": "b", **lost}]}
+    for document, place in ((nodes(a=wrong, b=lost), "/nodes/a/task"), (listed, "/nodes/0/task")):
+        body = problem(await api.post(path, json=document), 422, "invalid-document")
+        found = {error["code"]: error["pointer"] for error in body["errors"]}
+        assert set(found) == {"unknown_dependency", "unknown_task"}
+        assert found["unknown_task"] == place
+
+
 async def test_wrong_parameter_type(
     api: httpx.AsyncClient, stored: Stored, publish: Callable[..., Awaitable[None]]
 ) -> None:

@@ -127,9 +127,7 @@ def encode_input(document: WorkflowSchema, value: Any, limit: int) -> bytes:
 
 
 def _check(envelope: Envelope, known: Known | None, *, trigger: bool, limit: int) -> Submission:
-    document = parse_document(envelope.workflow)
-    if known is not None:
-        _check_names(document, known)
+    document = parse_document(envelope.workflow, lambda read: _unknown_names(read, known))
     starts = trigger or envelope.trigger
     canonical = canonical_bytes(document)
     return Submission(
@@ -163,9 +161,10 @@ def _input(envelope: Envelope, document: WorkflowSchema, limit: int, *, starts: 
     return encode_input(document, envelope.input, limit)
 
 
-def _check_names(document: WorkflowSchema, known: Known) -> None:
+def _unknown_names(document: WorkflowSchema, known: Known | None) -> list[Problem]:
+    if known is None:
+        return []
     problems = check_tasks(document, known.tasks) if known.tasks else []
     if known.policies is not None:
         problems += check_policies(document, known.policies.retry, known.policies.scheduling)
-    if problems:
-        raise DocumentError(problems)
+    return problems

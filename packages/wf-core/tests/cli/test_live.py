@@ -83,6 +83,15 @@ def test_failed_run_shows_its_first_failure(cli):
     assert "attempt 2  FAILED (user)" in shown.stdout
 
 
+def test_a_failure_inside_a_map_is_told_in_its_own_words(cli):
+    """The line names the inner node; what its map makes of it is not what it said."""
+    document = {"name": "mapped", "nodes": {"m": {"kind": "map", "items": [1], "nodes": BAD["nodes"]}}}
+    done = cli("run", "-", stdin=json.dumps(document))
+    line = next(line for line in done.stderr.splitlines() if "m[0]/flaky failed after 2 attempts" in line)
+    assert "no luck" in line
+    assert "of 1 item failed" not in line
+
+
 def test_submit_trigger_watch(cli):
     """An execution is created, started and followed by three commands; a second trigger is refused."""
     execution = submitted(cli, FINE, "--label", "team=a")

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from wf_core.cli.commands.look import _attempt_lines
 from wf_core.cli.follow import event_line, failure_lines
 from wf_core.cli.view import RunView, new_view, progress_text
-from wf_core.client import Event, Execution, Failure, NodeItem, NodeSummary
+from wf_core.client import Attempt, Event, Execution, Failure, NodeItem, NodeSummary
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -140,3 +141,20 @@ def test_failure_inside_a_container(view):
 def test_progress_as_text(kind, progress, text):
     """How far a container is, or what a task reported, on few characters."""
     assert progress_text(kind, progress) == text
+
+
+def test_failure_inside_a_container_in_its_own_words(view):
+    """What the inner node said is told, and not what its map says of it."""
+    error = Failure(type="E", message="1 of 3 items failed; a[3]: m", node="a[3]/one", attempt=2)
+    failed = Execution(execution_id="0" * 28, name="n", status="FAILED", error=error)
+    assert failure_lines(failed, view, str, Failure(type="E", message="m"))[1] == (
+        "  a[3]/one failed after 2 attempts: E: m"
+    )
+
+
+def test_an_attempt_from_the_cache():
+    """`wf node` says so, though nothing was decided."""
+    found = Attempt(attempt=1, status="COMPLETED", started_at=NOW, ended_at=NOW, reason="from the cache")
+    assert _attempt_lines(found)[1:] == ["  -> from the cache"]
+    given_up = Attempt(attempt=1, status="FAILED", decision="stop", reason="all 3 retries are used")
+    assert _attempt_lines(given_up)[1:] == ["  -> stop: all 3 retries are used"]

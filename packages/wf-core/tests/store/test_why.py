@@ -248,7 +248,7 @@ async def test_a_concurrency_key(redis: Redis, namespace: str, one, why):
 
 async def test_a_failure(one, why):
     """A FAILED execution says where it began: from the container to the innermost node, its attempts and its error."""
-    error = Failure(type="OSError", message="away", node="price[1]/one", attempt=4)
+    error = Failure(type="OSError", message="1 of 3 items failed; price[1]: away", node="price[1]/one", attempt=4)
     await one.fail(error)
     await one.owner.write(("HSET", one.keys.execution(one.execution_id), "status", "FAILED"))
     await one.set(
@@ -256,8 +256,9 @@ async def test_a_failure(one, why):
     )
     await one.open("price[1]", "price", "price[1]/one", number=1, state=ScopeState.FAILED, error=error)
     await one.set("price[1]/one", NodeStatus.FAILED, 4, attempts=[tried(4, reason="all 3 retries are used")])
+    said, reason = "1 of 3 items failed; price[1]: away", "the node has no `retry` of its own"
     chain = [
-        "price failed, which began at price[1]/one: OSError: away (the node has no `retry` of its own).",
+        f"price failed, which began at price[1]/one: OSError: {said} ({reason}).",
         "price[1]/one failed after 4 attempts: OSError: away (all 3 retries are used).",
     ]
     assert await why() == ["The execution failed at 'price[1]/one', attempt 4: OSError: away.", *chain]

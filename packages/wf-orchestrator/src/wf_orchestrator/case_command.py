@@ -39,13 +39,14 @@ def test(files: tuple[Path, ...], form: str) -> int:
 
 def _run(file: Path, cases: CasesSchema) -> list[_Row]:
     from wf_orchestrator.testing.cases import run_case
+    from wf_orchestrator.testing.known import UnknownStubError
     from wf_orchestrator.testing.stubs import UnknownTaskError
 
     rows: list[_Row] = []
     for case in cases.cases:
         try:
             problems = run_case(cases, case, file.parent)
-        except UnknownTaskError as unknown:
+        except (UnknownStubError, UnknownTaskError) as unknown:
             problems = [str(unknown)]
         result = "failed" if problems else "passed"
         rows.append({"file": str(file), "case": case.name, "result": result, "problems": problems})

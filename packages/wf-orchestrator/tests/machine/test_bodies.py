@@ -181,6 +181,24 @@ def test_a_batch_that_gives_no_list_fails(world):
     w = mapped(world, [1, 2], batch=2)
     w.done("m[0]/one", output=5)
     assert w.ended == "FAILED"
+    assert w.execution.error.message.endswith("m[0] had 2 items and gave a number")
+
+
+def test_a_batch_that_gives_too_much_fails(world):
+    w = mapped(world, [1], batch=2)
+    w.done("m[0]/one", output=[5, 6])
+    assert w.execution.error.message.endswith("m[0] had 1 item and gave a list of 2")
+
+
+@pytest.mark.parametrize(
+    ("items", "tolerate", "told"),
+    [([1, 2], 1, "2 of 2 items failed, 1 is tolerated; m[0]: "), ([1], 0, "1 of 1 item failed; m[0]: ")],
+)
+def test_a_failed_map_says_how_many_failed(world, items, tolerate, told):
+    w = mapped(world, items, tolerate=tolerate)
+    for item in range(len(items)):
+        w.fail_for_good(f"m[{item}]/one")
+    assert w.execution.error.message.startswith(told)
 
 
 def test_outer_nodes_are_seen_from_inside(world):

@@ -100,6 +100,14 @@ def test_what_is_no_object_fails_the_node(given: Any, kind: str) -> None:
     assert "object of nodes" in world.execution.error.message
 
 
+@pytest.mark.parametrize("given", [{}, []])
+def test_no_nodes_are_done_at_once(given: Any) -> None:
+    """An empty plan has nothing to check."""
+    world = dynamic(given)
+    assert (world.status("d"), world.timers()) == ("COMPLETED", {})
+    assert world.params("z") == {"value": {}}
+
+
 def test_a_failure_inside_fails_it() -> None:
     """A node inside that fails, fails the node, as anywhere."""
     world = dynamic()

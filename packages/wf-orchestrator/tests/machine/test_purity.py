@@ -15,7 +15,7 @@ ALLOWED = {
     "msgspec", "pathlib", "sys", "traceback", "types", "typing",
     "wf_core", "wf_core.definitions", "wf_core.durations", "wf_core.errors", "wf_core.expressions",
     "wf_core.expressions.values", "wf_core.graph", "wf_core.ids",
-    "wf_core.payload", "wf_core.plan", "wf_core.policies", "wf_core.states", "wf_core.wire",
+    "wf_core.payload", "wf_core.plan", "wf_core.policies", "wf_core.sentences", "wf_core.states", "wf_core.wire",
     "wf_core.store.codec", "wf_core.store.keys", "wf_core.store.ops",
 }  # fmt: skip
 SOURCES = [

@@ -24,7 +24,7 @@ def test_an_attempt_that_no_worker_takes(world):
         "timeout",
         "QueueTimeoutError",
     )
-    assert attempt["error"]["message"] == "no worker took attempt 1 from the queue 'gpu' within 5000 ms"
+    assert attempt["error"]["message"] == "no worker took attempt 1 from the queue 'gpu' within 5 s"
     assert verdicts.request(w.execution, "a", 1).failures == 1
     w.verdict("a", 0)
     w.due("a")

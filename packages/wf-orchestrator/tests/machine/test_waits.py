@@ -326,7 +326,7 @@ def test_a_wait_in_vain_fails(world):
     w.timer("wait", "w")
     assert w.ended == "FAILED"
     assert w.execution.error.type == "TimeoutError"
-    assert "no 'go' within 5,000 ms" in w.execution.error.message
+    assert "no 'go' within 5 s" in w.execution.error.message
     assert w.attempts("w")[0]["class"] == "timeout"
     assert not w.timers()
 

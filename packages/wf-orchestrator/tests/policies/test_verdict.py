@@ -63,7 +63,7 @@ def test_max_elapsed():
     """No retry that would begin after `max_elapsed`, counted from the first dispatch."""
     settings = RetrySettings(delay_ms=100, jitter=0, max_elapsed_ms=1000)
     assert isinstance(judge(settings=settings, elapsed_ms=900), Retry)
-    assert judge(settings=settings, elapsed_ms=901) == Stop("1001 ms would exceed max_elapsed of 1000 ms")
+    assert judge(settings=settings, elapsed_ms=901) == Stop("1.001 s would exceed max_elapsed of 1 s")
 
 
 class Answering:

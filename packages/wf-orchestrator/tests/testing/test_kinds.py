@@ -83,14 +83,14 @@ def test_a_wait_of_a_day():
     with workflow("w") as wf:
         wf.wait("day", duration="24h")
         wf.wait("time", until="2026-01-01T12:00:00Z")
-    assert both(wf).elapsed == timedelta(hours=24)
+    assert both(wf, tasks={}).elapsed == timedelta(hours=24)
 
 
 def test_a_wait_for_a_signal():
     """Early or late; what does not match does not end it."""
     with workflow("w") as wf:
         wf.wait(signal="paid", match=payload.order == wf.input.order)
-    assert both(wf, input={"order": 7}, signals={"paid": {"order": 7}}).output == {"order": 7}
+    assert both(wf, tasks={}, input={"order": 7}, signals={"paid": {"order": 7}}).output == {"order": 7}
     harness = Harness(wf, input={"order": 7})
     harness.advance("3d")
     harness.signal("paid", {"order": 8})

@@ -11,7 +11,7 @@ import pytest
 
 from wf_core import Fatal, RetryAfter, TaskContext, task
 from wf_core.wire import FrozenSettings, RetrySettings
-from wf_orchestrator.testing import UnknownTaskError, answers, run, stub
+from wf_orchestrator.testing import UnknownStubError, UnknownTaskError, answers, run, stub, stubs
 
 NO_RETRY = FrozenSettings(retry=RetrySettings(max_retries=0))
 
@@ -171,10 +171,45 @@ def test_a_timeout_ends_what_takes_longer():
         assert [attempt.status for attempt in found.node("a").attempts] == ["TIMED_OUT"]
 
 
+@task("shop.prize")
+def prize() -> None:
+    """Nothing that a document here runs."""
+
+
 def test_an_unknown_task_says_what_there_is_and_what_to_do():
     """It is no failure of the workflow."""
     with pytest.raises(UnknownTaskError, match=r"node 'a' runs the task 'shop\.price'.*: .*shop\.prize.*tasks="):
-        run(one(), tasks={"shop.prize": 1})
+        run(one(), tasks=[prize])
+
+
+NESTED: dict[str, Any] = {
+    "nodes": {
+        "m": {"kind": "map", "items": [1], "nodes": {"one": {"task": "t", "compensate": {"task": "undo"}}}},
+        "short": {"kind": "map", "items": [1], "task": "t"},
+        "l": {"kind": "loop", "until": "true", "max_iterations": 2, "nodes": {"step": {"task": "t"}}},
+        "c": {"kind": "workflow", "nodes": {"deep": {"task": "inner"}}},
+    },
+    "finally": {"end": {"task": "t"}},
+}
+
+
+def test_a_stand_in_for_what_no_document_has_is_refused():
+    """A typo would do nothing otherwise; all of them are named, with what they are near to."""
+    with pytest.raises(UnknownStubError, match=r"'innr'.*mean 'inner'.*'m\[3\]/on'.*mean 'm\[0\]/one'"):
+        run(NESTED, tasks={"innr": 1, "t": 2, "undo": 3}, nodes={"m[3]/on": 1})
+    for path in ("m/one", "l[0]/step", "c/deep", "zz"):
+        with pytest.raises(UnknownStubError, match="there is no such node"):
+            run(NESTED, tasks={"t": 1, "inner": 2, "undo": 3}, nodes={path: 1})
+
+
+def test_a_stand_in_that_is_not_used_is_no_mistake():
+    """An item that there is not this time, a task that is installed, whatever a dynamic node may give."""
+    paths = ("m[7]/one", "m[0]/one~compensate", "short[0]", "l#1/step", "deep", "end", "c")
+    tasks = {"t": 1, "inner": 2, "undo": 3, **dict.fromkeys(stubs._installed(), 4)}
+    assert run(NESTED, tasks=tasks, nodes=dict.fromkeys(paths, 5)).status == "COMPLETED"
+    dynamic = {"nodes": {"d": {"kind": "dynamic", "nodes": "${{ input.plan }}"}}}
+    plan = {"a": {"task": "t"}}
+    assert run(dynamic, input={"plan": plan}, tasks={"t": 1, "u": 1}, nodes={"d/b": 1}).output == {"a": 1}
 
 
 def test_slots_bound_what_runs_at_once():

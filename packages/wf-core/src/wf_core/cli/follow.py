@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wf_core.cli.console import duration
 from wf_core.cli.view import RunView, error_line, new_view
-from wf_core.client import StillRunningError
+from wf_core.client import ApiError, StillRunningError
 
 if TYPE_CHECKING:
     from wf_core.cli.screen import Screen
-    from wf_core.client import Client, Event, Execution
+    from wf_core.client import Client, Event, Execution, Failure
     from wf_core.graph import Graph
 
 TICK = 0.2
@@ -176,8 +176,24 @@ def _told(data: dict[str, Any]) -> str:
     return f"{data.get('type')}: {message}" if message else str(data.get("type"))
 
 
-def failure_lines(execution: Execution, view: RunView, hint: Callable[[str], str]) -> list[str]:
-    """What to say about an execution that did not complete: the first failure and where to look."""
+def own_error(client: Client, execution: Execution, view: RunView) -> Failure | None:
+    """What the node said in which the execution's failure began, where that lies inside a container."""
+    if execution.error is None or execution.error.node is None or execution.error.node in view.index:
+        return None
+    try:
+        return client.node(execution.execution_id, execution.error.node).error
+    except ApiError:  # a retry has put other nodes in its place
+        return None
+
+
+def failure_lines(
+    execution: Execution, view: RunView, hint: Callable[[str], str], own: Failure | None = None
+) -> list[str]:
+    """What to say about an execution that did not complete: the first failure and where to look.
+
+    `own` is what the failed node itself said, where it lies inside a container: the execution's error is then that of
+    the container.
+    """
     lines = [f"{execution.name} {execution.status}{_after(execution)}"]
     if (error := execution.error) is None:
         return lines
@@ -186,7 +202,7 @@ def failure_lines(execution: Execution, view: RunView, hint: Callable[[str], str
     at = view.index.get(error.node)
     attempts = error.attempt or 1 if at is None else view.nodes[at].attempts
     times = "1 attempt" if attempts <= 1 else f"{attempts} attempts"
-    return [*lines, f"  {error.node} failed after {times}: {error_line(error)}", f"  {hint(error.node)}"]
+    return [*lines, f"  {error.node} failed after {times}: {error_line(own or error)}", f"  {hint(error.node)}"]
 
 
 def _after(execution: Execution) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from wf_core import payload
@@ -32,8 +32,10 @@ MOST_PROBLEMS = 1000
 """Reported of one document."""
 
 
-def parse_document(value: Any) -> WorkflowSchema:
+def parse_document(value: Any, also: Callable[[WorkflowSchema], Iterable[Problem]] = lambda _: ()) -> WorkflowSchema:
     """The document that a JSON value is; `nodes` may also be a list of nodes that each carry `id`.
+
+    `also` finds more problems in a document of the right shape, whatever else is wrong with it.
 
     Raises DocumentError with every problem (the first thousand), each with a JSON pointer into `value`.
     """
@@ -47,6 +49,8 @@ def parse_document(value: Any) -> WorkflowSchema:
         problems += found
         if isinstance(value, dict):
             problems += check_semantics(value)
+        if document is not None:
+            problems += also(document)
         if document is None or problems:
             raise DocumentError(_capped([places.placed(problem) for problem in problems]))
         return document.checked()

@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from wf_core import ids
+from wf_core.sentences import lasting
 from wf_core.states import AttemptClass, AttemptStatus, ExecutionStatus, NodeStatus
 from wf_core.store.codec import MOST_ATTEMPTS, AttemptRecord
 from wf_core.wire import (
@@ -343,10 +344,11 @@ def _for_open(kind: str, handle: Callable[[Step, int, Any], None]) -> Callable[[
 
 def _deadline(step: Step) -> None:
     x = step.x
-    if not x.is_live or x.ending or x.plan_of().timeout_ms is None:
+    timeout_ms = x.plan_of().timeout_ms
+    if not x.is_live or x.ending or timeout_ms is None:
         return
     if x.error is None:
-        message = f"the execution did not end within {x.plan_of().timeout_ms} ms"
+        message = f"the execution did not end within {lasting(timeout_ms)}"
         x.error = Failure(type="TimeoutError", message=message)
         step.touch("error")
     ending.stop(step, "the execution's time is over", ExecutionStatus.FAILED)

@@ -14,6 +14,7 @@ import msgspec
 from wf_core import payload
 from wf_core.errors import ExpressionError, PayloadError
 from wf_core.expressions import Scope as Names
+from wf_core.sentences import counted
 from wf_core.wire import Failure
 from wf_orchestrator.machine import choices
 from wf_orchestrator.machine.decoded import Value
@@ -107,9 +108,10 @@ def too_long(what: str, size: int, limit: int) -> PayloadError:
     return PayloadError(f"{what} is {size:,} bytes, more than the {limit:,} that it may be")
 
 
-def wrong_batch(key: str, size: int) -> PayloadError:
-    """The error of a batch whose output is not one per item."""
-    return PayloadError(f"with `batch`, a body gives a list with one output per item; {key} was given {size:,} items")
+def wrong_batch(key: str, size: int, came: str) -> PayloadError:
+    """The error of a batch whose output is not one per item. `came` says what it is."""
+    what = f"{key} had {counted(size, 'item')} and gave {came}"
+    return PayloadError(f"with `batch`, a body gives a list with one output per item; {what}")
 
 
 def input_of(x: Execution) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wf_core.sentences import lasting
 from wf_core.states import AttemptClass, AttemptStatus, NodeStatus
 from wf_core.store.codec import AttemptRecord
 from wf_core.wire import Failure
@@ -25,10 +26,10 @@ _TOTAL = "the time of all attempts together (total_timeout) is over"
 
 def attempt_over(step: Step, index: int) -> None:
     """The time of an attempt is over that no worker runs: what is inside it ends, and its policy may have it again."""
-    x = step.x
-    if x.is_held(index) or x.node(index).timeout_ms is None:
+    x, timeout_ms = step.x, step.x.node(index).timeout_ms
+    if x.is_held(index) or timeout_ms is None:
         return
-    message = f"attempt {x.cells[index].attempt} of {x.path(index)!r} did not end within {x.node(index).timeout_ms} ms"
+    message = f"attempt {x.cells[index].attempt} of {x.path(index)!r} did not end within {lasting(timeout_ms)}"
     error = Failure(type="TimeoutError", message=message)
     failure.fail_open(step, index, error, AttemptClass.TIMEOUT, drop=True)
 
@@ -36,7 +37,8 @@ def attempt_over(step: Step, index: int) -> None:
 def unclaimed(step: Step, index: int) -> None:
     """No worker took an attempt in time, and now none can: a failure like any other."""
     x, node, cell = step.x, step.x.node(index), step.x.cells[index]
-    message = f"no worker took attempt {cell.attempt} from the queue {node.queue!r} within {node.queue_timeout_ms} ms"
+    within = lasting(node.queue_timeout_ms or 0)
+    message = f"no worker took attempt {cell.attempt} from the queue {node.queue!r} within {within}"
     error = Failure(type="QueueTimeoutError", message=message, classes=("QueueTimeoutError", "TimeoutError"))
     asks = x.is_wanted(index)
     step.leave(index)
@@ -66,7 +68,7 @@ def total_over(step: Step, event: Timer) -> None:
     total_ms, status = x.node(index).total_timeout_ms, x.cells[index].status
     if total_ms is None or status is NodeStatus.PENDING:
         return
-    message = f"the attempts of {x.path(index)!r} did not end within {total_ms} ms together (total_timeout)"
+    message = f"the attempts of {x.path(index)!r} did not end within {lasting(total_ms)} together (total_timeout)"
     error = Failure(type="TimeoutError", message=message, fatal=True)
     if status is NodeStatus.WAITING and not x.is_held(index):
         failure.fail_open(step, index, error, AttemptClass.TIMEOUT, drop=True)

@@ -17,6 +17,7 @@ import hashlib
 
 from wf_core.durations import LONGEST_MS
 from wf_core.policies import Retry, RetryPolicy, Stop
+from wf_core.sentences import lasting
 from wf_core.wire import Failure, RetrySettings
 
 
@@ -53,7 +54,7 @@ def verdict(  # noqa: PLR0913 - the facts of one attempt, each named at the call
         delay, reason = error.retry_after_ms, f"{used}: the task asked for this delay"
     delay = min(max(delay, 0), LONGEST_MS)
     if settings.max_elapsed_ms is not None and elapsed_ms + delay > settings.max_elapsed_ms:
-        return Stop(f"{elapsed_ms + delay} ms would exceed max_elapsed of {settings.max_elapsed_ms} ms")
+        return Stop(f"{lasting(elapsed_ms + delay)} would exceed max_elapsed of {lasting(settings.max_elapsed_ms)}")
     return Retry(delay, reason)
 
 

@@ -9,6 +9,7 @@
 
 from wf_orchestrator.testing.faults import crash, duplicate, late, lose, restart, stall
 from wf_orchestrator.testing.harness import CommandRefusedError, Harness, run
+from wf_orchestrator.testing.known import UnknownStubError
 from wf_orchestrator.testing.run import Entry, NodeRun, Run
 from wf_orchestrator.testing.stubs import UnknownTaskError, answers, stub
 from wf_orchestrator.testing.world import RunawayError
@@ -20,6 +21,7 @@ __all__ = [
     "NodeRun",
     "Run",
     "RunawayError",
+    "UnknownStubError",
     "UnknownTaskError",
     "answers",
     "crash",

@@ -39,9 +39,10 @@ class Harness:
     document: JSON values, YAML text, the path of a file, or a builder. tasks: task name → `@task` function, or what
     answers in its place: a value, an exception, a function of `(params, ctx)`, `stub(…)`, `answers(…)`; or a list of
     `@task` functions; what is not given is found among the installed packages. nodes: the same by node path, and
-    stronger. signals: name → payload, sent at once. approvals: node path → answer, given when it is asked for.
-    definitions: name → document, of `workflow` nodes. slots: attempts that run at once. settings: retries and limits
-    that come from `APP_*` variables otherwise. policies: those of the installed packages unless given.
+    stronger; both name only what documents have (UnknownStubError). signals: name → payload, sent at once. approvals:
+    node path → answer, given when it is asked for. definitions: name → document, of `workflow` nodes. slots: attempts
+    that run at once. settings: retries and limits that come from `APP_*` variables otherwise. policies: those of the
+    installed packages unless given.
     """
 
     def __init__(  # noqa: PLR0913 - all of it by name, each with a default
@@ -67,13 +68,15 @@ class Harness:
         self._settings = settings or FrozenSettings()
         self.world = World(policies or _installed_policies(), round(start.timestamp() * 1000), most_records)
         attempts = [fault for fault in faults if isinstance(fault, Fault)]
-        self._workers = Workers(self.world, Tasks(tasks, nodes), attempts, slots, self._settings)
+        stubs = Tasks(tasks, nodes)
+        self._workers = Workers(self.world, stubs, attempts, slots, self._settings)
         self.world.listeners += [restart_at(self.world, f) for f in faults if isinstance(f, Restart)]
         self.world.listeners.append(Approvals(self.world, self.execution_id, approvals or {}))
         self._commands = 0
         for name, definition in (definitions or {}).items():
             self._define(name, definition)
         self._create(input)
+        stubs.check(self.world.plans.values())
         if trigger:
             self.trigger()
         for name, value in (signals or {}).items():

@@ -10,9 +10,11 @@ from typing import Any
 
 from wf_core.durations import parse_duration_ms
 from wf_core.errors import WfError
+from wf_core.plan import Plan
 from wf_core.plugins import drivers, groups
 from wf_core.suggest import nearest
 from wf_core.tasks import Task, TaskContext
+from wf_orchestrator.testing.known import check_stubs, known_in
 
 _MOST_POSITIONAL = 2
 
@@ -75,6 +77,13 @@ class Tasks:
     def __init__(self, tasks: Mapping[str, Any] | Iterable[Task] | None, nodes: Mapping[str, Any] | None) -> None:
         self._tasks = dict(tasks) if isinstance(tasks, Mapping) else _by_name(tasks or ())
         self._nodes = dict(nodes or {})
+        self._named = list(tasks) if isinstance(tasks, Mapping) else []
+        """A list of tasks may hold more than a document needs; names may not."""
+
+    def check(self, plans: Iterable[Plan]) -> None:
+        """Raises UnknownStubError when something stands in for what no document has."""
+        if self._named or self._nodes:
+            check_stubs(known_in(plans), _installed(), self._named, self._nodes)
 
     def find(self, task: str, node: str) -> Task | Stub:
         """Raises UnknownTaskError, naming what there is and the remedy, and PluginError for one that is broken."""

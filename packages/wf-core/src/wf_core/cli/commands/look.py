@@ -245,8 +245,8 @@ def _attempt_lines(attempt: Attempt) -> list[str]:
         lines += [f"  {line}" for line in (attempt.error.traceback or "").rstrip().splitlines()]
     if attempt.log_tail:
         lines += ["  it said last:", *(f"  | {line}" for line in attempt.log_tail.rstrip().splitlines())]
-    if attempt.decision:
-        lines += [f"  -> {attempt.decision}{f': {attempt.reason}' if attempt.reason else ''}"]
+    if said := ": ".join(filter(None, (attempt.decision, attempt.reason))):
+        lines.append(f"  -> {said}")
     return lines
 
 

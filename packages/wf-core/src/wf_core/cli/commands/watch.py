@@ -68,7 +68,7 @@ def follow_to_end(  # noqa: PLR0913 - what `run` and `watch` say differently
 
     `detached` is what to say after Ctrl-C, `hint` makes of a failed node's name a line that says where to look.
     """
-    from wf_core.cli.follow import Follower, failure_lines
+    from wf_core.cli.follow import Follower, failure_lines, own_error
     from wf_core.cli.screen import open_screen
 
     try:
@@ -80,7 +80,8 @@ def follow_to_end(  # noqa: PLR0913 - what `run` and `watch` say differently
     print_output(execution, form)
     if execution.completed:
         return exits.OK
-    for line in failure_lines(execution, view, hint or (lambda node: f"wf node {execution_id} {quote(node)}")):
+    hint = hint or (lambda node: f"wf node {execution_id} {quote(node)}")
+    for line in failure_lines(execution, view, hint, own_error(client, execution, view)):
         note(line, "red")
     return exits.FAILED
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from wf_core import payload
 from wf_core.expressions.values import kind
+from wf_core.sentences import lasting
 from wf_core.states import NodeStatus
 from wf_core.wire import Failure
 from wf_orchestrator.machine import cascade, evaluate, failure
@@ -72,7 +73,7 @@ def time_is_over(step: Step, index: int) -> None:
     spec = _spec(step.x, index)
     if _asks(step.x, index):
         _clear(step, index)
-        overdue.end(step, index, spec.on_timeout, f"no answer within {spec.timeout_ms:,} ms")
+        overdue.end(step, index, spec.on_timeout, f"no answer within {lasting(spec.timeout_ms or 0)}")
 
 
 def _asks(x: Execution, index: int) -> bool:

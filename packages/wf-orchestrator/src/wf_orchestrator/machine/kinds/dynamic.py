@@ -36,11 +36,14 @@ def begin(step: Step, index: int) -> None:
         message = f"`nodes` of {path!r} must give an object of nodes by id; this gives {kind(nodes)}"
         failure.reject(step, index, Failure(type="TypeError", message=message, fatal=True))
         return
+    frozen = x.scopes.get(path)
     step.open_node(index)
+    step.keep("i:" + path, data)
+    if not nodes and frozen is None:
+        failure.complete(step, index, b"{}")
+        return
     step.start_timeout(index)
     x.inputs[index] = data
-    step.keep("i:" + path, data)
-    frozen = x.scopes.get(path)
     if frozen is None:
         step.set_timer("expand", index, step.now)
     else:

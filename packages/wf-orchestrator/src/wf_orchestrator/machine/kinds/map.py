@@ -8,6 +8,7 @@ import msgspec
 
 from wf_core import payload
 from wf_core.expressions.values import kind
+from wf_core.sentences import counted
 from wf_core.states import ScopeState
 from wf_core.wire import Failure
 from wf_orchestrator.machine import evaluate, failure, scopes
@@ -148,8 +149,10 @@ def _too_many(x: Execution, index: int, most: int) -> Failure:
     progress = x.progress[index]
     first = next(s for s in x.inside[index].values() if s.state is ScopeState.FAILED)
     said = first.error or Failure(type="UnknownError", message="")
-    tolerated_ = f", {most:,} are tolerated" if most else ""
-    message = f"{progress.failed:,} of {progress.total:,} items failed{tolerated_}; {first.key}: {said.message}"
+    tolerated_ = f", {most:,} {'is' if most == 1 else 'are'} tolerated" if most else ""
+    message = (
+        f"{progress.failed:,} of {counted(progress.total, 'item')} failed{tolerated_}; {first.key}: {said.message}"
+    )
     return Failure(type=said.type, message=message, node=said.node or x.path(index), attempt=said.attempt)
 
 
@@ -174,9 +177,9 @@ def _unbatched(x: Execution, scope: Scope) -> list[bytes]:
     try:
         parts = msgspec.json.decode(scope.output, type=list[msgspec.Raw])
     except msgspec.ValidationError:
-        parts = []
+        raise evaluate.wrong_batch(scope.key, size, kind(payload.decode(scope.output))) from None
     if len(parts) != size:
-        raise evaluate.wrong_batch(scope.key, size)
+        raise evaluate.wrong_batch(scope.key, size, f"a list of {len(parts):,}")
     return [bytes(part) for part in parts]
 
 

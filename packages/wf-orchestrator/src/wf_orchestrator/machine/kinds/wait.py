@@ -12,6 +12,7 @@ import msgspec
 from wf_core import payload
 from wf_core.durations import moment_ms, parse_duration_ms
 from wf_core.errors import PayloadError
+from wf_core.sentences import lasting
 from wf_core.wire import Failure
 from wf_orchestrator.machine import evaluate, failure, waits
 from wf_orchestrator.machine.kinds import overdue
@@ -103,7 +104,7 @@ def time_has_come(step: Step, index: int) -> None:
     spec = _spec(step.x, index)
     missing = [term.name for number, term in enumerate(spec.terms) if number not in wait.came]
     _leave(step, index)
-    overdue.end(step, index, spec.on_timeout, f"{_awaited(missing)} within {spec.timeout_ms:,} ms")
+    overdue.end(step, index, spec.on_timeout, f"{_awaited(missing)} within {lasting(spec.timeout_ms or 0)}")
 
 
 def _awaited(missing: list[str]) -> str:

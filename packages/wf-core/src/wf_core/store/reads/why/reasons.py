@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from wf_core.states import ExecutionStatus, NodeStatus, ScopeState
-from wf_core.store.codec import AttemptRecord
+from wf_core.store.codec import AttemptRecord, unpack_attempts
 from wf_core.store.reads.layout import Place
 from wf_core.store.reads.nodes import is_open
 from wf_core.store.reads.why import waits
@@ -84,8 +84,12 @@ def _completed(_known: Known) -> Sentences:
 
 def _failed(known: Known) -> Sentences:
     error = known.survey.snapshot.execution.error
-    where = f" at {error.node!r}, attempt {error.attempt}" if error and error.node else ""
-    yield "failed", f"The execution failed{where}: {told(error)}."
+    where, own = "", None
+    if error and error.node:
+        where = f" at {error.node!r}, attempt {error.attempt}"
+        history = unpack_attempts(known.fields.get(f"a:{error.node}"))
+        own = next((one.error for one in history if one.attempt == error.attempt), None)
+    yield "failed", f"The execution failed{where}: {told(own or error)}."
 
 
 def _cancelled(known: Known) -> Sentences:
