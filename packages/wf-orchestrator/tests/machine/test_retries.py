@@ -88,7 +88,7 @@ def test_a_loss_is_tried_again_at_once(world):
     assert request.failures == 1
     lost = w.attempts("a")[0]
     assert (lost["status"], lost["class"], lost["reason"]) == ("LOST", "platform", "platform retry 1 of 10")
-    assert "silent for 3.2 s" in lost["error"]["message"]
+    assert "silent for 3200 ms" in lost["error"]["message"]
 
 
 @pytest.mark.parametrize("budget", [0, 1, 3])

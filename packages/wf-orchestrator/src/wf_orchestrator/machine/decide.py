@@ -22,7 +22,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from wf_core import ids
-from wf_core.sentences import lasting
 from wf_core.states import AttemptClass, AttemptStatus, ExecutionStatus, NodeStatus
 from wf_core.store.codec import MOST_ATTEMPTS, AttemptRecord
 from wf_core.wire import (
@@ -348,7 +347,7 @@ def _deadline(step: Step) -> None:
     if not x.is_live or x.ending or timeout_ms is None:
         return
     if x.error is None:
-        message = f"the execution did not end within {lasting(timeout_ms)}"
+        message = f"the execution did not end within {timeout_ms} ms"
         x.error = Failure(type="TimeoutError", message=message)
         step.touch("error")
     ending.stop(step, "the execution's time is over", ExecutionStatus.FAILED)

@@ -2,13 +2,14 @@
 
 The platform's losses and crashes each have a budget of their own; neither uses the user's. A crash is the end of the
 process that ran the attempt: it may well be the attempt's own doing.
+
+The words of these errors are part of the state: a log that an older release folded must give the same ones again.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wf_core.sentences import lasting
 from wf_core.states import AttemptClass, AttemptStatus
 from wf_core.store.codec import MOST_ATTEMPTS, MOST_LOST, AttemptRecord
 from wf_core.wire import Failure, Lost
@@ -47,7 +48,7 @@ def lost(step: Step, index: int, event: Lost) -> None:
     if event.reason == timeouts.UNCLAIMED:
         timeouts.unclaimed(step, index)
         return
-    silent = f", silent for {lasting(event.silent_ms)}" if event.silent_ms else ""
+    silent = f", silent for {event.silent_ms} ms" if event.silent_ms else ""
     of_worker = f" (worker {event.worker}{silent})" if event.worker else ""
     lose(step, index, event, f"{event.detail or _LOSSES.get(event.reason, event.reason)}{of_worker}")
 
