@@ -92,6 +92,17 @@ def test_a_failure_inside_a_map_is_told_in_its_own_words(cli):
     assert "of 1 item failed" not in line
 
 
+def test_a_map_that_fails_throughout_does_not_flood_the_terminal(cli):
+    """The first lines of what failed inside it, and where to find the others."""
+    one = {"task": "core.fail", "retry": {"max_retries": 0}}
+    each = {"kind": "map", "items": list(range(40)), "tolerate": 40, "nodes": {"one": one}}
+    execution_id = submitted(cli, {"name": "flood", "nodes": {"each": each}}, "--trigger")
+    told = cli("watch", execution_id).stderr
+    assert "FAILED" in told
+    assert told.count("each[") <= 25
+    assert f"wf nodes {execution_id} --under each --status FAILED" in told
+
+
 def test_submit_trigger_watch(cli):
     """An execution is created, started and followed by three commands; a second trigger is refused."""
     execution = submitted(cli, FINE, "--label", "team=a")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +26,9 @@ _PAGE = 500
 _MOST_PAGES = 40
 _MOST_CONTAINERS = 5
 _MOST_INSIDE = 20
+_MOST_TOLD = 10
+"""Lines about what went wrong inside one container."""
+_INSIDE = re.compile(r"[/\[#]")
 _OPEN = "FAILED,RETRYING,RUNNING"
 """What of a container's inside stands on lines of its own."""
 _LOSSES = {
@@ -45,6 +50,7 @@ class Follower:
         self._since = since
         self._seen: str | None = None
         self._errors: dict[str, str] = {}
+        self._told: Counter[str] = Counter()
 
     def follow(self, timeout: float | None = None) -> tuple[Execution, RunView]:
         """Shows the execution until it has ended. Raises StillRunningError after `timeout` seconds."""
@@ -85,11 +91,23 @@ class Follower:
                 view.apply(event)
                 line = event_line(event, self._errors)
                 if line is not None and (self._since is None or event.ts > self._since):
-                    self._screen.note(line)
+                    self._tell(event.node, line)
             if page.items:
                 self._seen = page.items[-1].seq
             if len(page.items) < _PAGE:
                 return
+
+    def _tell(self, node: str | None, line: str) -> None:
+        """Prints what went wrong; of what is inside one container, the first lines only."""
+        container = _INSIDE.split(node or "", maxsplit=1)[0]
+        if container == (node or ""):
+            self._screen.note(line)
+            return
+        self._told[container] += 1
+        if self._told[container] <= _MOST_TOLD:
+            self._screen.note(line)
+        elif self._told[container] == _MOST_TOLD + 1:
+            self._screen.note(f"… and more inside {container}: wf nodes {self._id} --under {container} --status FAILED")
 
 
 def look(client: Client, execution: Execution) -> RunView:
