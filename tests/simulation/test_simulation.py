@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-SEEDS = int(os.environ.get("WF_SIMULATION_SEEDS", "500"))
+SEEDS = int(os.environ.get("WF_SIMULATION_SEEDS", "360"))
 JOBS = min(2, os.cpu_count() or 1)
 pytestmark = pytest.mark.timeout(600 + 5 * SEEDS)
 

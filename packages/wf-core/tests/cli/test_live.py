@@ -169,8 +169,9 @@ def test_refused_documents(cli):
     wrong = {"name": "w", "nodes": {"a": {"task": "core.eco"}, "b": {"task": "core.noop", "depends_on": ["c"]}}}
     done = cli("submit", "-", stdin=json.dumps(wrong))
     assert done.returncode == 2
-    # The place in the document, not in the envelope that carries it.
-    assert "error: /nodes/b/depends_on/0: " in done.stderr
+    # The places in the document, not in the envelope that carries it; those that the catalogue knows of as well.
+    assert "  /nodes/b/depends_on/0: " in done.stderr
+    assert "  /nodes/a/task: " in done.stderr
 
 
 def test_watch_gives_up(cli):
