@@ -100,6 +100,15 @@ def test_an_execution_that_ended_loads_without_its_document(world):
     assert not decide(w.partition, x, w.record(wire.Lost, node="a", attempt=1, reason="dead"), 10).effects
 
 
+def test_a_late_deadline_of_an_execution_that_ended_means_nothing(world):
+    """Its timer may have fired twice: the execution, loaded without its document, takes no notice."""
+    w = world({"nodes": NODES, "timeout": "1h"}).start()
+    w.done("a", "b", output=1)
+    x = fill(skeleton(w.execution.id, None, w.store.get(w.keys.execution(w.execution.id)), b"", {}), {})
+    outcome = decide(w.partition, x, w.record(wire.Timer, timer="deadline"), 9)
+    assert (outcome.crash, outcome.effects, outcome.history) == ("", [], [])
+
+
 def test_a_live_execution_whose_document_is_gone_fails(world):
     """A live execution that is loaded without its document is FAILED by the next event about it."""
     w = world({"nodes": NODES}).start()

@@ -41,8 +41,8 @@ def begin(step: Step, index: int, params: bytes) -> None:
 
 def name_of(x: Execution, path: str, attempt: int) -> str:
     """What a `cache` timer asks the cache for; "" when the timer is stale."""
-    index = x.index_of(path) if x.is_live else None
-    if index is None or index not in x.lookups or x.cells[index].attempt != attempt:
+    index = _looked_up(x, path, attempt)
+    if index is None:
         return ""
     try:
         return _name(x, index)
@@ -50,11 +50,18 @@ def name_of(x: Execution, path: str, attempt: int) -> str:
         return ""
 
 
+def _looked_up(x: Execution, path: str, attempt: int) -> int | None:
+    """The node whose attempt waits for the cache; None when it does so no more."""
+    index = x.index_of(path) if x.is_live else None
+    waits = index is not None and index in x.lookups and x.cells[index].attempt == attempt
+    return index if waits else None
+
+
 def answered(step: Step, event: Cached) -> None:
     """What the cache holds. A miss during a pause is forgotten: the lookup is repeated when the execution goes on."""
     x = step.x
-    index = x.index_of(event.node) if x.is_live else None
-    if index is None or index not in x.lookups or x.cells[index].attempt != event.attempt:
+    index = _looked_up(x, event.node, event.attempt)
+    if index is None:
         return
     step.clear_timer("cache", index)
     if event.output is not None:

@@ -240,17 +240,12 @@ def _fail(step: Step, index: int, event: Result) -> None:
     class_ = AttemptClass.TIMEOUT if timed_out else AttemptClass.USER
     error = event.error or Failure(type="UnknownError", message=f"the worker said {event.status} and no more")
     step.leave(index)
-    if not step.x.is_wanted(index):
-        reason = "nothing is tried again after the failure of the execution"
-        step.record(index, _record(step, index, event, status, class_, error=error, decision="stop", reason=reason))
-        failure.give_up(step, index, error, worker=event.worker)
-        return
-    step.record(index, _record(step, index, event, status, class_, error=error))
-    failure.ask(step, index, error, str(status), event.worker)
+    stop = "" if step.x.is_wanted(index) else "nothing is tried again after the failure of the execution"
+    failure.fail_attempt(step, index, _record(step, index, event, status, class_), error, stop)
 
 
 def _record(
-    step: Step, index: int, event: Result, status: AttemptStatus, class_: AttemptClass | None = None, **rest: Any
+    step: Step, index: int, event: Result, status: AttemptStatus, class_: AttemptClass | None = None
 ) -> AttemptRecord:
     return AttemptRecord(
         attempt=event.attempt,
@@ -264,7 +259,6 @@ def _record(
         queued_at=step.x.cells[index].time_ms,
         started_at=event.started_at,
         ended_at=event.ended_at,
-        **rest,
     )
 
 
@@ -343,8 +337,8 @@ def _for_open(kind: str, handle: Callable[[Step, int, Any], None]) -> Callable[[
 
 def _deadline(step: Step) -> None:
     x = step.x
-    timeout_ms = x.plan_of().timeout_ms
-    if not x.is_live or x.ending or timeout_ms is None:
+    timeout_ms = x.plan_of().timeout_ms if x.is_live and not x.ending else None
+    if timeout_ms is None:
         return
     if x.error is None:
         message = f"the execution did not end within {timeout_ms} ms"

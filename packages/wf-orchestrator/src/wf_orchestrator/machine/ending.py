@@ -164,29 +164,25 @@ def stop(step: Step, reason: str, status: ExecutionStatus) -> None:
         scopes.end_all(step, x.root, reason)
         begin(step, status)
         return
-    for scope in list(x.scopes.values()):
-        if scope.is_open:
-            scopes.end_all(step, scope, reason)
-    end(step, _EVENTS[status])
+    _end_now(step, reason, _EVENTS[status])
 
 
 def stop_unstarted(step: Step, reason: str, status: ExecutionStatus) -> None:
     """Ends a live execution of which nothing has started: nothing is cleaned up."""
-    for scope in list(step.x.scopes.values()):
-        if scope.is_open:
-            scopes.end_all(step, scope, reason)
-    step.ended.clear()
-    step.finished.clear()
-    end(step, _EVENTS[status])
+    _end_now(step, reason, _EVENTS[status])
 
 
 def crash(step: Step) -> None:
     """Ends everything at once: the machine itself failed."""
-    x = step.x
-    for scope in list(x.scopes.values()):
+    _end_now(step, "internal error", ExecutionEvent.CRASH)
+
+
+def _end_now(step: Step, reason: str, event: ExecutionEvent) -> None:
+    """Ends every node, those that clean up as well, and the execution."""
+    for scope in list(step.x.scopes.values()):
         if scope.is_open:
-            scopes.end_all(step, scope, "internal error")
-    end(step, ExecutionEvent.CRASH)
+            scopes.end_all(step, scope, reason)
+    end(step, event)
 
 
 def _clear_deadline(step: Step) -> None:

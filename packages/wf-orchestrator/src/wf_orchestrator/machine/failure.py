@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from wf_core.states import AttemptClass, AttemptStatus, NodeStatus
 from wf_core.store.codec import AttemptRecord
 from wf_core.wire import Failure
@@ -103,6 +105,7 @@ def fail_open(
     x.values.pop(("i", index), None)
     timed_out = class_ is AttemptClass.TIMEOUT
     asks = node.own_retry and x.is_wanted(index) and not error.fatal
+    stop = "" if asks else _FATAL if error.fatal else "the node has no `retry` of its own"
     record = AttemptRecord(
         attempt=cell.attempt,
         status=AttemptStatus.TIMED_OUT if timed_out else AttemptStatus.FAILED,
@@ -110,22 +113,24 @@ def fail_open(
         queued_at=cell.time_ms,
         started_at=cell.time_ms,
         ended_at=step.now,
-        error=error,
-        decision="" if asks else "stop",
-        reason="" if asks else _FATAL if error.fatal else "the node has no `retry` of its own",
     )
+    fail_attempt(step, index, record, error, stop)
+
+
+def fail_attempt(step: Step, index: int, record: AttemptRecord, error: Failure, stop: str) -> None:
+    """Keeps an attempt that failed of `error`, and asks the retry policy what follows.
+
+    `stop` says why it is not asked, and the node fails for good; "" when it is.
+    """
+    record = msgspec.structs.replace(record, error=error, decision="stop" if stop else "", reason=stop)
     step.record(index, record)
-    if asks:
-        ask(step, index, error, str(record.status))
-    else:
-        give_up(step, index, error)
-
-
-def ask(step: Step, index: int, error: Failure, attempt_status: str, worker: str = "") -> None:
-    """Asks the retry policy what follows on the attempt that was just recorded."""
+    if stop:
+        give_up(step, index, error, worker=record.worker)
+        return
     step.move(index, NodeEvent.ASK)
     step.set_timer("decide", index, step.now)
-    step.tell("node.retrying", index, {**summary(error), "worker": worker, "attempt_status": attempt_status})
+    said = {"worker": record.worker, "attempt_status": str(record.status)}
+    step.tell("node.retrying", index, {**summary(error), **said})
 
 
 def give_up(  # noqa: PLR0913 - what is said of the failure

@@ -40,7 +40,6 @@ def unclaimed(step: Step, index: int) -> None:
     within = lasting(node.queue_timeout_ms or 0)
     message = f"no worker took attempt {cell.attempt} from the queue {node.queue!r} within {within}"
     error = Failure(type="QueueTimeoutError", message=message, classes=("QueueTimeoutError", "TimeoutError"))
-    asks = x.is_wanted(index)
     step.leave(index)
     record = AttemptRecord(
         attempt=cell.attempt,
@@ -48,15 +47,8 @@ def unclaimed(step: Step, index: int) -> None:
         class_=AttemptClass.TIMEOUT,
         queued_at=cell.time_ms,
         ended_at=step.now,
-        error=error,
-        decision="" if asks else "stop",
-        reason="" if asks else failure.HALTED,
     )
-    step.record(index, record)
-    if asks:
-        failure.ask(step, index, error, str(AttemptStatus.TIMED_OUT))
-    else:
-        failure.give_up(step, index, error)
+    failure.fail_attempt(step, index, record, error, "" if x.is_wanted(index) else failure.HALTED)
 
 
 def total_over(step: Step, event: Timer) -> None:
