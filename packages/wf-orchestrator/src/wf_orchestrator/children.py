@@ -31,6 +31,7 @@ ABSENT_MS = 60_000
 async def spawn(context: Context, partition: Partition, tokens: list[str]) -> list[Event]:
     """Starts the children of these attempts, as far as these still wait for them: those of a paused one after that."""
     events: list[Event] = []
+    sent: set[str] = set()
     async with partition.lock:  # nobody folds meanwhile: what is read from Redis is whole
         if partition.closed:
             return []
@@ -41,17 +42,20 @@ async def spawn(context: Context, partition: Partition, tokens: list[str]) -> li
             if x is None or index is None:
                 events.append(child_records.useless("spawn", token, **_by(context)))
             elif not x.is_paused:
-                events += await _birth(context, partition, x, index)
-    return _without_copies(events)
+                born = await _birth(context, partition, x, index, sent)
+                sent.update(event.hash for event in born if isinstance(event, Document))
+                events += born
+    return events
 
 
-async def _birth(context: Context, partition: Partition, x: Execution, index: int) -> list[Event]:
+async def _birth(context: Context, partition: Partition, x: Execution, index: int, sent: set[str]) -> list[Event]:
+    """The records that start a child. Documents that were `sent` just before need not go along."""
     spec: Any = x.node(index).spec
     token, document = x.token(index), None
     if spec.document is not None:
         plan = await _compiled(context, spec.document)
         problem = "InternalError", "the document of the child does not compile"
-        if plan is not None and not await _is_kept(context, partition, plan.hash):
+        if plan is not None and plan.hash not in sent and not await _is_kept(context, partition, plan.hash):
             document = spec.document
     else:
         key = Reference(spec.workflow, spec.version).key
@@ -79,19 +83,6 @@ async def _is_kept(context: Context, partition: Partition, name: str) -> bool:
     return True
 
 
-def _without_copies(events: list[Event]) -> list[Event]:
-    """The events, each part of a document once."""
-    parts: set[tuple[str, int]] = set()
-    kept = []
-    for event in events:
-        if isinstance(event, Document):
-            if (event.hash, event.part) in parts:
-                continue
-            parts.add((event.hash, event.part))
-        kept.append(event)
-    return kept
-
-
 async def close(context: Context, partition: Partition, tokens: list[str]) -> list[Event]:
     """Cancels the children of attempts that have ended before them."""
     children = {token: ids.child_execution_id(token) for token in tokens}
@@ -113,11 +104,14 @@ async def pass_down(context: Context, partition: Partition, tokens: list[str]) -
     events: list[Event] = []
     if known is None:
         return events
-    for child in children:
-        # All of them, not only those that fired: one that was appended in vain must not overtake a later one.
-        told = partition.timers.beginning(timers.member("down", child) + "/")
-        pending = [(due, member.partition("|")[2]) for due, member in told]
-        for _, token in sorted(pending, key=lambda one: (one[0], passed_down(one[1]))):
+    # All of them, not only those that fired: one that was appended in vain must not overtake a later one.
+    pending: dict[str, list[tuple[int, str]]] = {child: [] for child in children}
+    for due, member in partition.timers.beginning(timers.member("down", "")):
+        token = member.partition("|")[2]
+        if (child := ids.split_token(token)[0]) in pending:
+            pending[child].append((due, token))
+    for child, told in pending.items():
+        for _, token in sorted(told, key=lambda one: (one[0], passed_down(one[1]))):
             if child in known or not _is_overdue(context, partition, "down", token):
                 events.append(child_records.said(token, **_by(context)))
             else:

@@ -166,9 +166,10 @@ class Heartbeat:
         """Beats in every partition in which something is held; the errors of those that did not answer."""
         held, sent = self._held(), self._reports.sent()
         progress = self._executors.progress()
+        news = self._news(progress)
         until = asyncio.get_running_loop().time() + self._longest
         partitions = sorted(held.keys() | sent.keys(), key=lambda p: (p in self._silent, p))
-        beats = (self._beat(p, held.get(p, []), sent.get(p, []), self._news(progress, p), until) for p in partitions)
+        beats = (self._beat(p, held.get(p, []), sent.get(p, []), news.get(p, []), until) for p in partitions)
         replies = await asyncio.gather(*beats, return_exceptions=True)
         self._silent = {p for p, reply in zip(partitions, replies, strict=True) if isinstance(reply, Exception)}
         self._told = {} if self._silent else progress
@@ -182,10 +183,13 @@ class Heartbeat:
             held.setdefault(partition_of(token.partition("/")[0]), []).append(token)
         return held
 
-    def _news(self, progress: dict[str, bytes], partition: int) -> list[tuple[str, bytes]]:
-        """What Redis does not know yet of the progress in a partition, by token."""
-        changed = [(name, said) for name, said in progress.items() if self._told.get(name) is not said]
-        return [(name, said) for name, said in changed if partition_of(name.partition("/")[0]) == partition]
+    def _news(self, progress: dict[str, bytes]) -> dict[int, list[tuple[str, bytes]]]:
+        """By event partition what Redis does not know yet of the progress of attempts, by token."""
+        news: dict[int, list[tuple[str, bytes]]] = {}
+        for name, said in progress.items():
+            if self._told.get(name) is not said:
+                news.setdefault(partition_of(name.partition("/")[0]), []).append((name, said))
+        return news
 
     async def _beat(
         self,

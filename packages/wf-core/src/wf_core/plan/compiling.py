@@ -10,8 +10,8 @@ from wf_core.expressions import Expression, Template, scan_expression, scan_temp
 from wf_core.graph import Graph, compile_graph
 from wf_core.plan.kinds import SPECS
 from wf_core.plan.model import Body, CachePlan, CatchPlan, ConcurrencyPlan, NodePlan, Plan
-from wf_core.schema.document import JOIN_RULES, RetrySchema, WorkflowSchema, duration_ms
-from wf_core.schema.fields import DEFAULT_PRIORITY, DEFAULT_QUEUE
+from wf_core.schema.document import JOIN_RULES, RetrySchema, WorkflowSchema
+from wf_core.schema.fields import DEFAULT_PRIORITY, DEFAULT_QUEUE, milliseconds
 from wf_core.schema.nodes import AnyNode, AttemptedSchema, CompensateSchema, EndSchema, MapSchema, TaskSchema
 from wf_core.schema.places import Place, Reader
 from wf_core.schema.pointers import child
@@ -140,15 +140,21 @@ class BodyCompiler:
             params=params,
             when=None,
             join="all_success",
-            retry=merged_retry(node.retry, self.owner.retry),
-            timeout_ms=self.owner.timeout_ms if node.timeout is None else milliseconds(node.timeout),
-            queue=node.queue,
-            priority=node.priority,
             on_error="fail",
             own_retry=node.retry is not None,
-            queue_timeout_ms=milliseconds(node.queue_timeout),
-            heartbeat_ms=milliseconds(node.heartbeat),
+            **self._of_attempts(node),
         )
+
+    def _of_attempts(self, node: TaskSchema | MapSchema) -> dict[str, Any]:
+        """What a task, or a map about each of its items, says of attempts on a worker."""
+        return {
+            "retry": merged_retry(node.retry, self.owner.retry),
+            "timeout_ms": self.owner.timeout_ms if node.timeout is None else milliseconds(node.timeout),
+            "queue": node.queue,
+            "priority": node.priority,
+            "queue_timeout_ms": milliseconds(node.queue_timeout),
+            "heartbeat_ms": milliseconds(node.heartbeat),
+        }
 
     def _node(self, index: int, node_id: str, node: AnyNode, here: str) -> NodePlan:
         if node.depends_on:
@@ -159,13 +165,8 @@ class BodyCompiler:
             return NodePlan(
                 task=node.task,
                 params=self.template(node.params, f"{here}/params", index),
-                retry=merged_retry(node.retry, self.owner.retry),
-                timeout_ms=self.owner.timeout_ms if node.timeout is None else milliseconds(node.timeout),
-                queue=node.queue,
-                priority=node.priority,
-                queue_timeout_ms=milliseconds(node.queue_timeout),
-                heartbeat_ms=milliseconds(node.heartbeat),
                 cache=self._cache(node, index, here),
+                **self._of_attempts(node),
                 **common,
             )
         spec = SPECS[node.kind](self, index, node_id, node, here)
@@ -254,11 +255,6 @@ def merged_retry(own: RetrySchema | None, defaults: RetrySchema | None) -> Retry
     if own is None or defaults is None:
         return own or defaults
     return defaults.model_copy(update={name: value for name, value in own if value is not None})
-
-
-def milliseconds(duration: str | float | None) -> int | None:
-    """Milliseconds of a duration that may be missing."""
-    return None if duration is None else duration_ms(duration)
 
 
 def _indexes(nodes: Mapping[str, AnyNode]) -> dict[str, int]:

@@ -23,7 +23,7 @@ from wf_core.plan.model import (
 )
 from wf_core.schema.canonical import canonical_bytes
 from wf_core.schema.document import duration_ms, inline_document
-from wf_core.schema.fields import is_template, tolerance
+from wf_core.schema.fields import is_template, milliseconds, tolerance
 from wf_core.schema.nodes import (
     ApprovalSchema,
     ChildSchema,
@@ -82,7 +82,7 @@ def _loop(body: BodyCompiler, index: int, _id: str, node: LoopSchema, here: str)
         until=None if after is None else inside.expression(after, f"{here}/until", None),
         body=inside.body(nodes, inside.output(node.output)),
         max_iterations=node.max_iterations,
-        delay_ms=0 if node.delay is None else duration_ms(node.delay),
+        delay_ms=milliseconds(node.delay) or 0,
         keep_last=node.keep_last,
     )
 
@@ -101,7 +101,7 @@ def _child(body: BodyCompiler, index: int, node_id: str, node: ChildSchema, here
 
 
 def _wait(body: BodyCompiler, index: int, _id: str, node: WaitSchema, here: str) -> WaitPlan:
-    timeout = None if node.timeout is None else duration_ms(node.timeout)
+    timeout = milliseconds(node.timeout)
     on_timeout = _on_timeout(body, index, node.on_timeout, here)
     if node.any is not None:
         return WaitPlan("any", _terms(body, index, node.any, f"{here}/any"), timeout, on_timeout)
@@ -132,7 +132,7 @@ def _approval(body: BodyCompiler, index: int, _id: str, node: ApprovalSchema, he
     return ApprovalPlan(
         schema=node.schema_,
         assignees=body.template(node.assignees, f"{here}/assignees", index),
-        timeout_ms=None if node.timeout is None else duration_ms(node.timeout),
+        timeout_ms=milliseconds(node.timeout),
         on_timeout=_on_timeout(body, index, node.on_timeout, here),
     )
 

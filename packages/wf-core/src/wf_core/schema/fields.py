@@ -40,6 +40,11 @@ def duration_ms(value: str | float) -> int:
         raise ValueError("a duration is at most 100 years") from error
 
 
+def milliseconds(duration: str | float | None) -> int | None:
+    """Milliseconds of a duration that may be missing. Raises ValueError."""
+    return None if duration is None else duration_ms(duration)
+
+
 def _duration(value: Any) -> str | int | float:
     if not isinstance(value, str | int | float):
         raise PydanticCustomError(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from wf_core import ids
 from wf_core.store.codec import AttemptRecord, unpack_attempts
 from wf_core.store.reads.layout import Place
 from wf_core.store.reads.views import moment
@@ -68,7 +69,8 @@ class Known:
 
     def due(self, kind: str, place: Place) -> int | None:
         """When a timer of the node's current attempt is due; None when there is none."""
-        token = f"{self.survey.snapshot.execution_id}/{place.path}/{self.survey.snapshot.cell(place)[1]}"
+        snapshot = self.survey.snapshot
+        token = ids.token(snapshot.execution_id, place.path, snapshot.cell(place)[1])
         return self.timers.get(f"{kind}|{token}")
 
     def event(self, *kinds: str, node: str = "") -> Happened | None:

@@ -12,7 +12,7 @@ from wf_core.store.reads.layout import Place
 from wf_core.store.reads.nodes import is_open
 from wf_core.store.reads.why import waits
 from wf_core.store.reads.why.known import Known, QueueState, Sentences, few, told
-from wf_core.store.reads.why.survey import Survey
+from wf_core.store.reads.why.survey import BAD, Survey
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,8 +192,7 @@ def _skip(known: Known, place: Place) -> Sentences:
 
 def _upstream_failed(known: Known, place: Place) -> Sentences:
     survey = known.survey
-    bad = (NodeStatus.FAILED, NodeStatus.UPSTREAM_FAILED, NodeStatus.CANCELLED)
-    broken = [f"{one.path} ({survey.status(one)})" for one in survey.upstream(place) if survey.status(one) in bad]
+    broken = [f"{one.path} ({survey.status(one)})" for one in survey.upstream(place) if survey.status(one) in BAD]
     planned = survey.planned(place.path)
     rule = f"; its join is {planned.node.join}" if planned and isinstance(planned.node.join, str) else ""
     yield "upstream_failed", f"{place.path} can never start because of {few(broken) or 'a failure before it'}{rule}."

@@ -18,7 +18,7 @@ MOST_NODES = 12
 """Nodes that one answer speaks of."""
 _FEW = 3
 MOVING = frozenset({NodeStatus.QUEUED, NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING})
-_BAD = frozenset({NodeStatus.FAILED, NodeStatus.UPSTREAM_FAILED, NodeStatus.CANCELLED})
+BAD = frozenset({NodeStatus.FAILED, NodeStatus.UPSTREAM_FAILED, NodeStatus.CANCELLED})
 
 
 class Planned(NamedTuple):
@@ -35,6 +35,8 @@ class Survey:
         self.snapshot = snapshot
         self.layout = layout
         self.plan = plan
+        self._grown: dict[str, Body] = {}
+        """Bodies of dynamic nodes, compiled once however many of their nodes are looked at."""
 
     def status(self, place: Place) -> NodeStatus:
         """Where a node stands; RUNNING when a worker has it."""
@@ -112,7 +114,9 @@ class Survey:
         if scope.document:
             from wf_core.plan import load_plan
 
-            return load_plan(scope.document, "").root
+            if key not in self._grown:
+                self._grown[key] = load_plan(scope.document, "").root
+            return self._grown[key]
         container, undo = self.layout.container_of(key)
         planned = self.planned(container)
         if planned is None:
@@ -126,7 +130,7 @@ def _unfinished(survey: Survey, place: Place) -> Iterator[Place]:
 
 
 def _bad(survey: Survey, place: Place) -> Iterator[Place]:
-    return (one for one in survey.upstream(place) if survey.status(one) in _BAD)
+    return (one for one in survey.upstream(place) if survey.status(one) in BAD)
 
 
 def _skipped(survey: Survey, place: Place) -> Iterator[Place]:
