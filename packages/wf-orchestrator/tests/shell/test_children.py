@@ -302,9 +302,11 @@ async def test_a_pause_reaches_the_children(engine):
     await both("PAUSED")
     await say(wire.Resumed, "r")
     await both("RUNNING")
-    await held.stop()
-    engine.worker(value_of)
-    await no_timers(engine)
+
+    async def goes_on() -> bool:
+        return f"{child}/b/1" in held.ran
+
+    await engine.until("the child goes on", goes_on)
     cancel = wire.Cancelled(execution=parent, ts=engine.clock.now_ms(), source="test", id="stop")
     await engine.append(0, [cancel])
     assert await engine.ended(parent, child) == ["CANCELLED", "CANCELLED"]
