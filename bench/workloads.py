@@ -1,24 +1,57 @@
-"""The workloads: a chain, a fan-out, many diamonds. Each returns one figure of one run."""
+"""What is asked of this engine: one function a workload, each for an engine that runs and a size."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import httpx
-from wf_testservers.cluster import wait_for_end
+import msgspec
+from wf_testservers.cluster import Cluster
 
-CHAIN = 50
-FAN_OUT = 1_000
-DIAMONDS = 500
-_AT_ONCE = 16
+from bench.lean import ask, request
+from bench.peers.common import at_rest
+
+QUEUES = ("default", "other")
+"""A worker takes from both; a chain that alternates between them is dispatched step by step."""
+CONNECTIONS = 16
+_PATIENCE = 120.0
+_LOOK = 0.05
+_BATCH = 1_000
+"""Executions of one batch at most."""
+_HURRY = "prefer: respond-async"
 
 
-def chain_document(length: int) -> dict[str, Any]:
-    """No-ops in a row."""
-    nodes = {f"n{n}": {"task": "core.noop", "depends_on": [f"n{n - 1}"] if n else []} for n in range(length)}
+@dataclass(frozen=True)
+class Engine:
+    """One installation on one log, running; `redis` is the pid of its Redis."""
+
+    cluster: Cluster
+    redis: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds by the engine's own times, from the first start to the last end; and from sending the first request."""
+
+    own: float
+    request: float
+
+
+def chain_document(length: int, task: str = "core.noop", **more: Any) -> dict[str, Any]:
+    """Nodes in a row, all with the same task and fields."""
+    nodes = {f"n{n}": {"task": task, "depends_on": [f"n{n - 1}"] if n else [], **more} for n in range(length)}
     return {"name": "chain", "nodes": nodes}
+
+
+def dispatched_document(length: int) -> dict[str, Any]:
+    """A chain in alternating queues, so that each step goes through the log twice."""
+    document = chain_document(length)
+    for n in range(length):
+        document["nodes"][f"n{n}"]["queue"] = QUEUES[n % len(QUEUES)]
+    return document
 
 
 def fan_document(width: int) -> dict[str, Any]:
@@ -35,43 +68,119 @@ def diamond_document() -> dict[str, Any]:
     return {"name": "diamond", "nodes": {n: {"task": "core.noop", "depends_on": up} for n, up in edges.items()}}
 
 
-async def chain_step_ms(client: httpx.AsyncClient) -> float:
-    """Milliseconds a step of a chain, by the engine's own times."""
-    return await _run_seconds(client, chain_document(CHAIN)) * 1000 / CHAIN
+async def chain(engine: Engine, size: int) -> Timing:
+    """No-ops in a row."""
+    return await _run(engine, chain_document(size))
 
 
-async def fan_out_tasks_per_second(client: httpx.AsyncClient) -> float:
-    """Tasks a second of a fan-out."""
-    return (FAN_OUT + 2) / await _run_seconds(client, fan_document(FAN_OUT))
+async def dispatched(engine: Engine, size: int) -> Timing:
+    """No-ops in a row, in alternating queues."""
+    return await _run(engine, dispatched_document(size))
 
 
-async def diamonds_per_second(client: httpx.AsyncClient) -> float:
-    """Workflows of four nodes a second, from the first trigger to the last end."""
-    document = diamond_document()
-    gate = asyncio.Semaphore(_AT_ONCE)
-
-    async def post(path: str, body: Any = None) -> str:
-        async with gate:
-            answer = await client.post(path, json=body, headers={"prefer": "respond-async"})
-        found: str = answer.raise_for_status().json()["execution_id"]
-        return found
-
-    ids = await asyncio.gather(*(post("/workflow", document) for _ in range(DIAMONDS)))
-    await asyncio.gather(*(post(f"/workflow/trigger/{i}") for i in ids))
-    ended = (await wait_for_end(client, list(ids), 120)).values()
-    first = min(_time(view["started_at"]) for view in ended)
-    last = max(_time(view["ended_at"]) for view in ended)
-    return DIAMONDS / (last - first)
+async def fan_out(engine: Engine, size: int) -> Timing:
+    """So many no-ops side by side, between two more."""
+    return await _run(engine, fan_document(size))
 
 
-async def _run_seconds(client: httpx.AsyncClient, document: dict[str, Any]) -> float:
-    answer = await client.post("/workflow?trigger=true", json=document)
-    execution_id = answer.raise_for_status().json()["execution_id"]
-    view = (await wait_for_end(client, [execution_id], 120))[execution_id]
-    if view["status"] != "COMPLETED":
-        raise RuntimeError(f"{document['name']} ended {view['status']}: {view['error']}")
-    return max(_time(view["ended_at"]) - _time(view["started_at"]), 0.001)
+async def fib10(engine: Engine, size: int) -> Timing:
+    """So many times fib(10) in sequence."""
+    return await _run(engine, chain_document(size, "bench.fib", params={"n": 10}))
 
 
-def _time(text: str) -> float:
+async def fib33(engine: Engine, size: int) -> Timing:
+    """So many times fib(33) in sequence."""
+    return await _run(engine, chain_document(size, "bench.fib", params={"n": 33}))
+
+
+async def diamonds(engine: Engine, size: int) -> Timing:
+    """So many workflows of four nodes, asked for in one batch."""
+    sent = time.time()
+    return await _timing(engine, await _post_batch(engine, diamond_document(), size, trigger=True), sent)
+
+
+async def diamonds_single(engine: Engine, size: int) -> Timing:
+    """So many workflows of four nodes, each with a request of its own."""
+    sent = time.time()
+    return await _timing(engine, await _post_each(engine, diamond_document(), size, trigger=True), sent)
+
+
+async def submit(engine: Engine, size: int) -> Timing:
+    """So many executions accepted, each with a request of its own; none is triggered."""
+    start = time.perf_counter()
+    await _post_each(engine, chain_document(1), size, trigger=False)
+    return _took(start)
+
+
+async def submit_batch(engine: Engine, size: int) -> Timing:
+    """So many executions accepted, a thousand with one request; none is triggered."""
+    start = time.perf_counter()
+    for left in range(size, 0, -_BATCH):
+        await _post_batch(engine, chain_document(1), min(left, _BATCH), trigger=False)
+    return _took(start)
+
+
+async def memory(engine: Engine, size: int) -> Timing:
+    """MiB of all processes and of Redis after a chain and a rest. (No seconds, for once.)"""
+    await _run(engine, chain_document(size))
+    pids = [process.process.pid for process in engine.cluster.processes]
+    mib = await asyncio.to_thread(at_rest, engine.redis, *pids)
+    return Timing(mib, mib)
+
+
+def _took(start: float) -> Timing:
+    seconds = time.perf_counter() - start
+    return Timing(seconds, seconds)
+
+
+async def _run(engine: Engine, document: dict[str, Any]) -> Timing:
+    sent = time.time()
+    return await _timing(engine, await _post_each(engine, document, 1, trigger=True), sent)
+
+
+async def _post_each(engine: Engine, document: dict[str, Any], count: int, *, trigger: bool) -> list[str]:
+    path = f"/workflow?trigger={str(trigger).lower()}"
+    one = request("POST", path, msgspec.json.encode(document), _HURRY)
+    answers: list[Any] = [a.json() for a in await ask(engine.cluster.port, [one] * count, CONNECTIONS)]
+    return [answer["execution_id"] for answer in answers]
+
+
+async def _post_batch(engine: Engine, document: dict[str, Any], count: int, *, trigger: bool) -> list[str]:
+    body = {"document": document, "inputs": [{}] * count, "trigger": trigger}
+    one = request("POST", "/workflow/batch", msgspec.json.encode(body), _HURRY)
+    answer: Any = (await ask(engine.cluster.port, [one], 1))[0].json()
+    return [str(i) for i in answer["execution_ids"]]
+
+
+async def _timing(engine: Engine, ids: list[str], sent: float) -> Timing:
+    """Waits for the ends of executions that were asked for at `sent`; while it waits it looks at one of them only."""
+    deadline = time.monotonic() + _PATIENCE
+    views: list[dict[str, Any]] = []
+    waiting = ids
+    while waiting:
+        (newest,) = await _views(engine, waiting[-1:])
+        if newest["ended_at"] is not None:
+            found = await _views(engine, waiting)
+            views += [view for view in found if view["ended_at"] is not None]
+            waiting = [view["execution_id"] for view in found if view["ended_at"] is None]
+        elif time.monotonic() > deadline:
+            raise TimeoutError(f"{waiting[-1]} has not ended after {_PATIENCE:g} s")
+        else:
+            await asyncio.sleep(_LOOK)
+    for view in views:
+        if view["status"] != "COMPLETED":
+            raise RuntimeError(f"{view['name']} ended {view['status']}: {view['error']}")
+    first = min(moment(view["started_at"]) for view in views)
+    last = max(moment(view["ended_at"]) for view in views)
+    return Timing(max(last - first, 0.001), max(last - sent, 0.001))
+
+
+async def _views(engine: Engine, ids: list[str]) -> list[dict[str, Any]]:
+    asked = [request("GET", f"/workflows/{execution_id}?nodes=false") for execution_id in ids]
+    views: list[Any] = [answer.json() for answer in await ask(engine.cluster.port, asked, CONNECTIONS)]
+    return views
+
+
+def moment(text: str) -> float:
+    """Seconds since the epoch of a time in an answer."""
     return datetime.fromisoformat(text).timestamp()

@@ -1,8 +1,8 @@
-"""The envelope around a document: `{workflow, input, labels, trigger}`."""
+"""The envelope around a document: `{workflow, input, labels, trigger}`, or with `inputs` for a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,9 @@ from wf_core.schema.pointers import child
 from wf_core.suggest import did_you_mean
 
 KEYS = ("workflow", "input", "labels", "trigger")
+BATCH_KEYS = ("workflow", "inputs", "labels", "trigger")
+MOST_INPUTS = 1000
+"""Executions of one batch."""
 MOST_LABELS = 64
 _label = TypeAdapter(dict[LabelName, LabelValue])
 
@@ -23,14 +26,28 @@ _label = TypeAdapter(dict[LabelName, LabelValue])
 class Envelope:
     """A document, or a definition's name, with what came beside it.
 
-    `prefix` is where the document lies in the body; no input is None.
+    `prefix` is where the document lies in the body. There is an input for each execution; None is none.
     """
 
     workflow: Any
     prefix: str = ""
-    input: Any = None
+    inputs: tuple[Any, ...] = (None,)
     labels: dict[str, str] = field(default_factory=dict)
     trigger: bool = False
+    is_batch: bool = False
+
+    @property
+    def given(self) -> Any:
+        """What the body says of inputs: the one, or the list of a batch."""
+        return list(self.inputs) if self.is_batch else self.inputs[0]
+
+    def placed(self) -> Iterator[tuple[str, Any]]:
+        """The inputs, each with the pointer to its place in the body."""
+        if not self.is_batch:
+            yield "/input", self.inputs[0]
+            return
+        for index, value in enumerate(self.inputs):
+            yield f"/inputs/{index}", value
 
 
 def open_envelope(value: Any) -> Envelope:
@@ -40,15 +57,27 @@ def open_envelope(value: Any) -> Envelope:
     return envelope_of(value, KEYS)
 
 
+def open_batch(value: Any) -> Envelope:
+    """The envelope of a batch in a body. Raises the problem 422."""
+    if not isinstance(value, dict):
+        detail = "The body is an object with `workflow` and `inputs`, a list with the input of each execution."
+        raise of_document(DocumentError([Problem("", "wrong_type", detail)]))
+    return envelope_of(value, BATCH_KEYS)
+
+
 def envelope_of(value: Mapping[str, Any], known: tuple[str, ...]) -> Envelope:
     """The envelope that `value` is, of the `known` keys and `workflow`. Raises the problem 422."""
     problems = [*unknown_keys(value, known), *_problems(value)]
+    if "inputs" in known:
+        problems += _input_problems(value.get("inputs"))
     if problems:
         raise of_document(DocumentError(problems))
+    is_batch = "inputs" in known
     return Envelope(
         workflow=value["workflow"],
         prefix="/workflow",
-        input=value.get("input"),
+        inputs=tuple(value["inputs"]) if is_batch else (value.get("input"),),
+        is_batch=is_batch,
         labels=value.get("labels") or {},
         trigger=value.get("trigger") or False,
     )
@@ -67,7 +96,7 @@ def unknown_keys(value: Mapping[str, Any], known: tuple[str, ...]) -> list[Probl
 
 def _problems(value: Mapping[str, Any]) -> list[Problem]:
     problems = []
-    if not isinstance(value["workflow"], dict | str):
+    if not isinstance(value.get("workflow"), dict | str):
         detail = "`workflow` takes a document (an object with `name` and `nodes`), or the name of a definition."
         problems.append(Problem("/workflow", "wrong_type", detail))
     if not isinstance(value.get("trigger"), bool | None):
@@ -78,6 +107,16 @@ def _problems(value: Mapping[str, Any]) -> list[Problem]:
     elif labels:
         problems += _label_problems(labels)
     return problems
+
+
+def _input_problems(inputs: Any) -> list[Problem]:
+    if not isinstance(inputs, list) or not inputs:
+        detail = "`inputs` is a list with the input of each execution; null stands for none."
+        return [Problem("/inputs", "wrong_type", detail)]
+    if len(inputs) > MOST_INPUTS:
+        detail = f"A batch has at most {MOST_INPUTS:,} inputs, not {len(inputs):,}; send several batches."
+        return [Problem("/inputs", "too_many", detail)]
+    return []
 
 
 def _label_problems(labels: Mapping[str, Any]) -> list[Problem]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wf_api.problems import ProblemError
-from wf_core.ids import derived_execution_id, new_execution_id
+from wf_core.ids import derived_execution_ids, new_execution_id
 
 HEADER = "Idempotency-Key"
 _KEY = re.compile(r"[!-~]{1,255}")
@@ -19,7 +19,7 @@ _KEY = re.compile(r"[!-~]{1,255}")
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """The key of a request, or None when it has none. It lasts as long as the execution that it made."""
+    """The key of a request, or None when it has none. It lasts as long as the executions that it made."""
 
     key: str | None
 
@@ -31,11 +31,12 @@ class Idempotency:
             raise ProblemError("bad-request", f"{HEADER} takes 1 to 255 visible ASCII characters.")
         return cls(key)
 
-    def execution_id(self, partitions: int, now_ms: int) -> str:
-        """The execution's id: always the same one for a key. Without a key a new one in a random partition."""
+    def execution_ids(self, partitions: int, now_ms: int, count: int) -> tuple[str, ...]:
+        """The ids of `count` executions, in one partition after the other: always the same for a key, else new ones."""
         if self.key is not None:
-            return derived_execution_id(self.key, partitions)
-        return new_execution_id(uuid.uuid4().int % partitions, now_ms)
+            return derived_execution_ids(self.key, partitions, count)
+        first = uuid.uuid4().int % partitions
+        return tuple(new_execution_id((first + index) % partitions, now_ms) for index in range(count))
 
     def command_id(self, execution_id: str, verb: str) -> str:
         """The command's id, by which an execution knows copies of it."""

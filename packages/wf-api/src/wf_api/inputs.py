@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from wf_api.intake import encode_input
+from wf_api.intake import Limits, encode_inputs
 from wf_api.problems import unavailable
 from wf_core import payload, wire
 from wf_core.ids import partition_of
@@ -24,7 +24,8 @@ async def input_at_trigger(context: ApiContext, execution_id: str, head: Head, g
     """
     document = await _input_schema(context, execution_id, head)
     value = payload.decode(head.input) if given is None else given
-    chosen = encode_input(document, value, context.settings.max_payload_bytes)
+    limit = context.settings.max_payload_bytes
+    (chosen,) = encode_inputs(document.input, [("/input", value)], Limits(limit, limit))
     return None if chosen == head.input else chosen
 
 

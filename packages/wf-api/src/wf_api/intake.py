@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from wf_api.body import Body, read_body
-from wf_api.envelope import Envelope, open_envelope
+from wf_api.envelope import Envelope
 from wf_api.pinning import Pinned, pin
 from wf_api.policies import Policies
-from wf_api.problems import ProblemError, of_document
+from wf_api.problems import MOST_ERRORS, ProblemError, of_document
 from wf_core import payload
 from wf_core.errors import DocumentError, PayloadError, Problem
+from wf_core.schema.inputs import Inputs
 from wf_core.schema.loading import yaml_lines
 from wf_core.schema.tasks import check_tasks
 from wf_core.schema.validation import (
@@ -21,7 +22,6 @@ from wf_core.schema.validation import (
     check_policies,
     document_hash,
     parse_document,
-    validate_input,
 )
 
 if TYPE_CHECKING:
@@ -41,15 +41,24 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Most bytes of JSON that one input may have, and those of a request together."""
+
+    input: int
+    together: int
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
-    """A document and what came with it, checked. `input` is JSON, None when none was given."""
+    """A document and what came with it, checked. `inputs` are JSON, one an execution; None where none was given."""
 
     document: WorkflowSchema
     canonical: bytes
     hash: str
-    input: bytes | None
+    inputs: tuple[bytes | None, ...]
     labels: dict[str, str]
     trigger: bool
+    is_batch: bool = False
     pinned: Pinned = field(default_factory=Pinned)
     asked: tuple[Any, ...] | None = None
     """What tells a repetition from another request, when that is not what stands above."""
@@ -70,9 +79,9 @@ async def unchecked(context: ApiContext, *, allow_unknown: bool) -> list[str]:
     return ["No worker is alive: the names and parameters of tasks were not checked."]
 
 
-async def open_body(context: ApiContext, body: Body) -> Envelope:
+async def open_body(context: ApiContext, body: Body, opened: Callable[[Any], Envelope]) -> Envelope:
     """The envelope in `body`. Raises the problems 400 and 422."""
-    return await context.compute(len(body.data), lambda: open_envelope(body.load()))
+    return await context.compute(len(body.data), lambda: opened(body.load()))
 
 
 async def take(  # noqa: PLR0913 - the body, what it holds, and how it is to be taken
@@ -105,28 +114,40 @@ async def checked(
 ) -> Submission:
     """The submission in an envelope of about `size` bytes, before its definitions are looked for.
 
-    Raises DocumentError for what is wrong with the document, and the problem 422 for its input.
+    Raises DocumentError for what is wrong with the document, and the problem 422 for its inputs.
     """
     known = None if allow_unknown else Known(await context.catalogue.get(), context.policies)
-    limit = context.settings.max_payload_bytes
-    return await context.compute(size, lambda: _check(envelope, known, trigger=trigger, limit=limit))
+    limits = Limits(context.settings.max_payload_bytes, context.settings.max_body_bytes)
+    return await context.compute(size, lambda: _check(envelope, known, limits, trigger=trigger))
 
 
-def encode_input(document: WorkflowSchema, value: Any, limit: int) -> bytes:
-    """An input as JSON, with the defaults of its schema filled in; None stands for no input, which is `{}`.
+def encode_inputs(
+    schema: dict[str, Any] | None, placed: Iterable[tuple[str, Any]], limits: Limits
+) -> tuple[bytes, ...]:
+    """Inputs, each with its pointer, as JSON with the defaults of their schema filled in; None stands for `{}`.
 
-    Raises the problem 422, its pointers as seen from the body that holds `input`.
+    Raises the problem 422 with what is wrong with any of them.
     """
-    try:
-        return payload.encode(validate_input(document, {} if value is None else value), limit=limit, what="the input")
-    except DocumentError as error:
-        raise of_document(error, "invalid-input") from error
-    except PayloadError as error:
-        problem = DocumentError([Problem("/input", "not_allowed", str(error))])
-        raise of_document(problem, "invalid-input") from error
+    inputs, encoded, problems, size = Inputs(schema), [], [], 0
+    for pointer, value in placed:
+        try:
+            encoded.append(payload.encode(inputs.filled(value, pointer), limit=limits.input, what="the input"))
+            size += len(encoded[-1])
+        except DocumentError as error:
+            problems += error.problems
+        except PayloadError as error:
+            problems.append(Problem(pointer, "not_allowed", str(error)))
+        if size > limits.together:
+            detail = f"With their defaults the inputs have more than {limits.together:,} bytes; send several batches."
+            problems.append(Problem("/inputs", "too_large", detail))
+        if size > limits.together or len(problems) >= MOST_ERRORS:
+            break
+    if problems:
+        raise of_document(DocumentError(problems), "invalid-input")
+    return tuple(encoded)
 
 
-def _check(envelope: Envelope, known: Known | None, *, trigger: bool, limit: int) -> Submission:
+def _check(envelope: Envelope, known: Known | None, limits: Limits, *, trigger: bool) -> Submission:
     document = parse_document(envelope.workflow, lambda read: _unknown_names(read, known))
     starts = trigger or envelope.trigger
     canonical = canonical_bytes(document)
@@ -134,9 +155,10 @@ def _check(envelope: Envelope, known: Known | None, *, trigger: bool, limit: int
         document=document,
         canonical=canonical,
         hash=document_hash(canonical),
-        input=_input(envelope, document, limit, starts=starts),
+        inputs=_inputs(envelope, document, limits, starts=starts),
         labels={**document.labels, **envelope.labels},
         trigger=starts,
+        is_batch=envelope.is_batch,
     )
 
 
@@ -154,11 +176,13 @@ def _with_lines(error: DocumentError, body: Body, prefix: str) -> DocumentError:
     )
 
 
-def _input(envelope: Envelope, document: WorkflowSchema, limit: int, *, starts: bool) -> bytes | None:
+def _inputs(envelope: Envelope, document: WorkflowSchema, limits: Limits, *, starts: bool) -> tuple[bytes | None, ...]:
     """What is given is checked now; what is required may still come with the trigger."""
-    if envelope.input is None and not starts:
-        return None
-    return encode_input(document, envelope.input, limit)
+    if starts:
+        return encode_inputs(document.input, envelope.placed(), limits)
+    given = [(pointer, value) for pointer, value in envelope.placed() if value is not None]
+    encoded = iter(encode_inputs(document.input, given, limits))
+    return tuple(None if value is None else next(encoded) for value in envelope.inputs)
 
 
 def _unknown_names(document: WorkflowSchema, known: Known | None) -> list[Problem]:

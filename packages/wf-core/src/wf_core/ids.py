@@ -31,8 +31,23 @@ def new_execution_id(partition: int, now_ms: int) -> str:
 
 def derived_execution_id(idempotency_key: str, partitions: int) -> str:
     """The one id that this idempotency key always gives (RFC 9562, version 8: a hash in place of the time)."""
-    digest = int.from_bytes(hashlib.sha256(idempotency_key.encode()).digest(), "big")
-    return _base32(_version_8(digest & (2**128 - 1)), 26) + _base32((digest >> 128) % partitions, 2)
+    return derived_execution_ids(idempotency_key, partitions, 1)[0]
+
+
+def derived_execution_ids(idempotency_key: str, partitions: int, count: int) -> tuple[str, ...]:
+    """The ids that a key always gives to the executions of a batch, in turn in one partition after the other.
+
+    The first is the one that the key gives to a single execution: whoever has it has the key.
+    """
+    first = int.from_bytes(hashlib.sha256(idempotency_key.encode()).digest(), "big")
+    home = first >> 128
+    digests = [first]
+    for index in range(1, count):  # no key holds a space
+        digests.append(int.from_bytes(hashlib.sha256(f"{idempotency_key} {index}".encode()).digest()[16:], "big"))
+    return tuple(
+        _base32(_version_8(digest & (2**128 - 1)), 26) + _base32((home + index) % partitions, 2)
+        for index, digest in enumerate(digests)
+    )
 
 
 def child_execution_id(token: str) -> str:

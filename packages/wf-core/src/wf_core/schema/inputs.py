@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator
+from itertools import islice
 from typing import Any
 
 import jsonschema_rs
@@ -36,35 +37,42 @@ def schema_validator(schema: dict[str, Any]) -> jsonschema_rs.Validator:
     )
 
 
-def validate_input(document: WorkflowSchema, value: Any) -> Any:
-    """The input with the defaults of the document's schema filled in; None counts as `{}`.
+class Inputs:
+    """What a document takes as input: its schema, read once for however many inputs there are."""
 
-    `value` itself is not changed. Raises DocumentError with pointers below `/input`.
-    """
-    value = {} if value is None else copy.deepcopy(value)
-    try:
-        payload.encode(value, what="the input")
-    except PayloadError as error:
-        raise DocumentError([Problem("/input", "not_json", str(error))]) from error
-    if document.input is None:
+    def __init__(self, schema: dict[str, Any] | None) -> None:
+        self._schema = schema
+        self._filler = None if schema is None else _Filler(schema)
+        self._validator = None if schema is None else schema_validator(schema)
+        properties = {} if schema is None else schema.get("properties")
+        self._keys = list(properties) if isinstance(properties, dict) else []
+
+    def filled(self, value: Any, pointer: str = "/input") -> Any:
+        """The input with the defaults of the schema filled in; None counts as `{}`.
+
+        `value` itself is not changed. Raises DocumentError with pointers below `pointer`.
+        """
+        value = {} if value is None else copy.deepcopy(value)
+        try:
+            payload.encode(value, what="the input")
+        except PayloadError as error:
+            raise DocumentError([Problem(pointer, "not_json", str(error))]) from error
+        if self._filler is None or self._validator is None:
+            return value
+        value = self._filler.fill(self._schema, value, 0)
+        if not self._validator.is_valid(value):
+            raise DocumentError(list(self._problems(value, pointer)))
         return value
-    value = _Filler(document.input).fill(document.input, value, 0)
-    problems = list(_problems(document.input, value))
-    if problems:
-        raise DocumentError(problems)
-    return value
+
+    def _problems(self, value: Any, pointer: str) -> Iterator[Problem]:
+        assert self._validator is not None  # noqa: S101 - its schema found the value wrong
+        for error in islice(self._validator.iter_errors(value), _MOST_PROBLEMS):
+            yield from schema_error(error, pointer, "wrong_input", self._keys)
 
 
-def _problems(schema: dict[str, Any], value: Any) -> Iterator[Problem]:
-    for count, error in enumerate(schema_validator(schema).iter_errors(value)):
-        if count == _MOST_PROBLEMS:
-            return
-        yield from schema_error(error, "/input", "wrong_input", list(_keys(schema)))
-
-
-def _keys(schema: dict[str, Any]) -> Collection[str]:
-    properties = schema.get("properties")
-    return properties if isinstance(properties, dict) else ()
+def validate_input(document: WorkflowSchema, value: Any) -> Any:
+    """One input of a document, as `Inputs.filled`."""
+    return Inputs(document.input).filled(value)
 
 
 def schema_error(

@@ -60,6 +60,21 @@ class AcceptReply(NamedTuple):
     value: bytes
 
 
+class Creation(NamedTuple):
+    """An execution that is to be accepted, and the command that creates it."""
+
+    keys: PartitionKeys
+    execution_id: str
+    command: bytes
+
+
+class Created(NamedTuple):
+    """An execution that is there already: its command while that waits to be folded, else the hash of its request."""
+
+    command: bytes
+    request: str
+
+
 class Installation(NamedTuple):
     """What all services of a namespace agree on."""
 
@@ -100,6 +115,7 @@ class Scripts:
         self._condemn = Script(redis, "condemn")
         self._withdraw = Script(redis, "withdraw")
         self._accept = Script(redis, "accept")
+        self._accept_all = Script(redis, "accept_all")
         self._define = Script(redis, "define")
         self._task_lease = Script(redis, "task_lease")
         self._task_commit = Script(redis, "task_commit")
@@ -248,6 +264,17 @@ class Scripts:
         fields = f"{execution_id}/{verb}", f"{execution_id}/create"
         reply = await self._accept([keys.accepted, keys.execution(execution_id)], *fields, command, *statuses)
         return AcceptReply(reply[0].decode(), reply[1])
+
+    async def accept_all(self, creations: Sequence[Creation]) -> dict[int, Created]:
+        """Keeps the commands that create executions, all or none; nothing when all are kept now.
+
+        Otherwise those that are there already, by their place in `creations`, and nothing was written. In a Redis
+        Cluster the executions have one partition. A call whose reply was lost finds its own commands.
+        """
+        keys = [key for c in creations for key in (c.keys.accepted, c.keys.execution(c.execution_id))]
+        args = [part for c in creations for part in (f"{c.execution_id}/create", c.command)]
+        reply = await self._accept_all(keys, *args)
+        return {int(place): Created(command, request.decode()) for place, command, request in reply}
 
     async def define(  # noqa: PLR0913 - what is compared, what is written
         self,

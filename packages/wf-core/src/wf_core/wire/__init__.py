@@ -35,15 +35,17 @@ from wf_core.wire.events import (
     Triggered,
     Unsendable,
 )
-from wf_core.wire.messages import DeadLetter, Incarnation, TaskMessage
-from wf_core.wire.parts import Cause, Failure, FrozenSettings, Parent, RetrySettings
-from wf_core.wire.versions import RULES, VERSION, NewerRecordError, check_rules
+from wf_core.wire.messages import DeadLetter, Following, Incarnation, Tail, TaskMessage
+from wf_core.wire.parts import Begin, Cause, Failure, FrozenSettings, Parent, RetrySettings
+from wf_core.wire.versions import BEGINS, RULES, VERSION, NewerRecordError, check_rules
 
 __all__ = [
+    "BEGINS",
     "RULES",
     "VERSION",
     "Acquire",
     "Answered",
+    "Begin",
     "Cached",
     "Cancelled",
     "Cause",
@@ -57,6 +59,7 @@ __all__ = [
     "Expanded",
     "Expired",
     "Failure",
+    "Following",
     "FrozenSettings",
     "Holds",
     "Incarnation",
@@ -73,6 +76,7 @@ __all__ = [
     "Retried",
     "RetrySettings",
     "Signalled",
+    "Tail",
     "TaskMessage",
     "Timer",
     "Triggered",

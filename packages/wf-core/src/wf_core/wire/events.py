@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from wf_core.wire.parts import Failure, FrozenSettings, Parent
+from wf_core.wire.parts import Begin, Failure, FrozenSettings, Parent
 from wf_core.wire.versions import RULES
 
 
@@ -146,6 +146,8 @@ class Result(Record, frozen=True, tag="result"):
     host: str = ""
     log_tail: str = ""
     """The last lines that the attempt logged or printed, when it did not complete."""
+    begin: Begin | None = None
+    """The node after it that its worker begins as soon as the log has this record. Such a record has `v` 2."""
 
 
 class Timer(Record, frozen=True, tag="timer"):

@@ -27,6 +27,14 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     causes: tuple[Cause, ...] = ()
 
 
+class Begin(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An attempt that a worker begins by itself, and the parameters (a JSON object) that it runs with."""
+
+    node: str
+    attempt: int
+    params: bytes
+
+
 class RetrySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Resolved retry settings of one node, in milliseconds."""
 

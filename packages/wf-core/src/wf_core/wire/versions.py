@@ -10,8 +10,13 @@ RULES = 2
 1: tasks, joins, guards, retries. 2: every other kind, nested bodies, and commands beside trigger and cancel. An
 execution is pinned to the lowest one that its document needs (`wf_core.plan.rules_of`), so that releases may be mixed.
 """
-VERSION = 1
-"""The newest form of records and task messages that this release reads: `v`."""
+VERSION = 2
+"""The newest form of records and task messages that this release reads: `v`.
+
+1: whatever does not need more. 2: a result that begins the next node, which an older orchestrator must not fold.
+"""
+BEGINS = 2
+"""The `v` of a result that begins the next node."""
 
 
 class NewerRecordError(WfError):
