@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from bench import workloads
 from bench.workloads import Engine, Timing
 
+BARE = "bare Python"
 Source = Literal["own", "request"]
+Workload = Callable[[Engine, int], Coroutine[Any, Any, Timing]]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a figure says, and how it comes out of a size and seconds."""
+
+    name: str
+    figure: Callable[[int, float], float]
+    more_is_better: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
     """One row. `key` names the measurement, which several rows may show; `source` says from which of its times.
 
-    `ours` is the workload for this engine; peers measure what their script has under the same key. `targets` are those
-    of the redis log and of Kafka.
+    `ours` is the workload for this engine; peers measure what their script has under the same key, unless the row is
+    `ours_only`. `targets` are those of the redis log and of Kafka.
     """
 
     key: str
     title: str
-    unit: str
+    unit: Unit
     size: int
-    figure: Callable[[int, float], float]
-    more_is_better: bool = False
-    source: Source = "own"
-    ours: Callable[[Engine, int], Awaitable[Timing]] | None = None
+    ours: Workload | None = None
     targets: tuple[float | None, float | None] = (None, None)
+    source: Source = "own"
+    ours_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,109 +48,48 @@ class Samples:
     size: int
     timings: list[Timing] = field(default_factory=list)
     failed: str = ""
+    note: str = ""
 
 
-def step_ms(size: int, seconds: float) -> float:
-    """Milliseconds for each of so many steps."""
-    return seconds * 1000 / size
+def failure(row: Row, error: Exception) -> Samples:
+    """What the table says of a workload that raised."""
+    return Samples(row.size, failed=" ".join(f"{type(error).__name__}: {error}".split())[:160])
 
 
-def tasks_per_second(size: int, seconds: float) -> float:
-    """Tasks of a fan-out: the first and the last one count too."""
-    return (size + 2) / seconds
-
-
-def per_second(size: int, seconds: float) -> float:
-    """So many things in a second."""
-    return size / seconds
-
-
-def itself(_size: int, value: float) -> float:
-    """The value as it was measured."""
-    return value
-
+STEP_MS = Unit("ms a step", lambda size, seconds: seconds * 1000 / size)
+TASKS = Unit("tasks/s", lambda size, seconds: (size + 2) / seconds, more_is_better=True)
+"""Of a fan-out, whose first and last task count too."""
+WORKFLOWS = Unit("workflows/s", lambda size, seconds: size / seconds, more_is_better=True)
+EXECUTIONS = Unit("executions/s", lambda size, seconds: size / seconds, more_is_better=True)
+SECONDS = Unit("s", lambda _size, seconds: seconds)
+TIMES = Unit("×", lambda _size, seconds: seconds)
+MIB = Unit("MiB", lambda _size, value: value)
 
 ROWS = (
-    Row("chain", "chain of 50", "ms a step", 50, step_ms, ours=workloads.chain, targets=(0.3, 1.0)),
-    Row("chain", "chain of 50, from the request", "ms a step", 50, step_ms, source="request"),
-    Row(
-        "dispatched",
-        "chain of 50, dispatched",
-        "ms a step",
-        50,
-        step_ms,
-        ours=workloads.dispatched,
-        targets=(0.8, 2.5),
-    ),
-    Row(
-        "fan-out",
-        "fan-out of 1,000",
-        "tasks/s",
-        1_000,
-        tasks_per_second,
-        more_is_better=True,
-        ours=workloads.fan_out,
-        targets=(10_000, 10_000),
-    ),
-    Row(
-        "fan-out",
-        "fan-out of 1,000, from the request",
-        "tasks/s",
-        1_000,
-        tasks_per_second,
-        more_is_better=True,
-        source="request",
-    ),
-    Row(
-        "diamonds",
-        "500 diamonds",
-        "workflows/s",
-        500,
-        per_second,
-        more_is_better=True,
-        ours=workloads.diamonds,
-        targets=(2_000, 2_000),
-    ),
-    Row(
-        "diamonds",
-        "500 diamonds, from the request",
-        "workflows/s",
-        500,
-        per_second,
-        more_is_better=True,
-        source="request",
-    ),
-    Row(
-        "diamonds-single",
-        "500 diamonds, a request each",
-        "workflows/s",
-        500,
-        per_second,
-        more_is_better=True,
-        source="request",
-        ours=workloads.diamonds_single,
-    ),
+    Row("chain", "chain of 50", STEP_MS, 50, workloads.chain, (0.3, 1.0)),
+    Row("chain", "chain of 50, from the request", STEP_MS, 50, source="request"),
+    Row("dispatched", "chain of 50, dispatched", STEP_MS, 50, workloads.dispatched, (0.8, 2.5), ours_only=True),
+    Row("fan-out", "fan-out of 1,000", TASKS, 1_000, workloads.fan_out, (10_000, 10_000)),
+    Row("fan-out", "fan-out of 1,000, from the request", TASKS, 1_000, source="request"),
+    Row("diamonds", "500 diamonds", WORKFLOWS, 500, workloads.diamonds, (2_000, 2_000)),
+    Row("diamonds", "500 diamonds, from the request", WORKFLOWS, 500, source="request"),
+    Row("singles", "500 diamonds, a request each", WORKFLOWS, 500, workloads.singles, source="request", ours_only=True),
     Row(
         "submit",
         "submit over REST, a request each",
-        "executions/s",
-        2_000,
-        per_second,
-        more_is_better=True,
-        ours=workloads.submit,
+        EXECUTIONS,
+        1_000,
+        workloads.submit,
+        (3_000, 3_000),
+        ours_only=True,
     ),
     Row(
-        "submit-batch",
-        "submit over REST, 1,000 a request",
-        "executions/s",
-        5_000,
-        per_second,
-        more_is_better=True,
-        ours=workloads.submit_batch,
-        targets=(3_000, 3_000),
+        "batch", "submit over REST, 1,000 a request", EXECUTIONS, 5_000, workloads.batch, (3_000, 3_000), ours_only=True
     ),
-    Row("fib10", "40 × fib(10) in sequence", "s", 40, itself, ours=workloads.fib10, targets=(0.05, 0.05)),
-    Row("fib33", "10 × fib(33) in sequence", "s", 10, itself, ours=workloads.fib33),
-    Row("memory", "memory at rest, PSS", "MiB", 50, itself, ours=workloads.memory, targets=(120, 120)),
-    Row("cold", "cold start to the first result", "s", 1, itself, targets=(0.6, None)),
+    Row("fib10", "40 × fib(10) in sequence", SECONDS, 40, workloads.fib10, (0.05, 0.05)),
+    Row("fib33", "10 × fib(33) in sequence", SECONDS, 10, workloads.fib33),
+    Row("over-bare", "fib(33) over bare Python, in turn", TIMES, 5, workloads.over_bare, (1.02, 1.02), ours_only=True),
+    Row("memory", "memory at rest, PSS", MIB, 50, workloads.memory, (120, 120)),
+    Row("memory", "memory at rest with Kafka's JVM, PSS", MIB, 50, source="request"),
+    Row("cold", "cold start to the first result", SECONDS, 1, targets=(0.6, None)),
 )

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.ours import engine, measure
+from bench.ours import Installation, engine, measure
+from bench.peers.common import die_with_parent
 from bench.rows import Row, Samples
 from bench.workloads import Timing
 
 _ONE = {"name": "one", "nodes": {"a": {"task": "core.noop"}}}
 _COLD_STARTS = 3
-_LONGEST = 300.0
+"""Of this engine in each round; of a peer one, for some take many seconds."""
+_LONGEST = 240.0
+_STOP_SECONDS = 1.0
 
 
 class System(Protocol):
     """Something that is measured."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its column in the table."""
 
     def round(self, rows: Sequence[Row]) -> dict[str, Samples]:
         """Starts, measures each row once or several times, and stops; samples by key."""
@@ -33,21 +41,21 @@ class System(Protocol):
 
 @dataclass(frozen=True)
 class Ours:
-    """This engine on one log, whose servers run already; `redis` is the pid of its Redis."""
+    """This engine on one log."""
 
     name: str
-    environment: Mapping[str, str]
-    directory: Path
-    redis: int
+    installation: Installation
 
     def round(self, rows: Sequence[Row]) -> dict[str, Samples]:
         """Runs what was asked for on a fresh set of processes; the cold start brings servers of its own."""
         found: dict[str, Samples] = {}
         if any(row.ours for row in rows):
-            with engine(self.environment, self.directory, self.redis) as running:
+            with engine(self.installation) as running:
                 found |= measure(running, rows)
         if self.name == "redis" and any(row.key == "cold" for row in rows):
-            found["cold"] = _cold(lambda folder: [*_WF, "run", "-o", "json", str(_document(folder))])
+            found["cold"] = _cold(
+                lambda folder: [*_WF, "run", "-o", "json", str(_document(folder))], {"WF_SERVER": ""}, _COLD_STARTS
+            )
         return found
 
 
@@ -68,30 +76,62 @@ class Peer:
     python: Path
     script: Path
     environment: Mapping[str, str]
+    version: str = ""
+    without: Sequence[str] = ()
+    """Workloads that are not asked of it."""
 
     def round(self, rows: Sequence[Row]) -> dict[str, Samples]:
         """Runs the peer's script, which starts what the peer needs."""
-        sizes = {row.key: row.size for row in rows if row.key != "cold"}
+        asked = {row.key: row.size for row in rows if not row.ours_only and row.key not in self.without}
+        sizes = {key: size for key, size in asked.items() if key != "cold"}
         found = figures_of_peer(self._ask("measure", json.dumps(sizes))) if sizes else {}
-        if any(row.key == "cold" for row in rows):
-            found["cold"] = _cold(lambda _folder: self._command("cold"), self.environment)
+        if "cold" in asked:  # the measurements, or an earlier round, filled the file cache
+            found["cold"] = _cold(lambda _folder: self._command("cold"), self.environment, 1)
         return found
 
     def _command(self, *arguments: str) -> list[str]:
         return [str(self.python), str(self.script), *arguments]
 
     def _ask(self, *arguments: str) -> Any:
-        done = subprocess.run(  # noqa: S603 - a script of this folder
-            self._command(*arguments),
-            capture_output=True,
-            text=True,
-            env={**os.environ, **self.environment},
-            timeout=_LONGEST,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(last_words(done.stderr, f"exit code {done.returncode}"))
-        return json.loads(done.stdout.splitlines()[-1])
+        with _session(self._command(*arguments), self.environment) as process:
+            printed, errors = process.communicate()
+        if process.returncode:
+            raise RuntimeError(last_words(errors, f"exit code {process.returncode}"))
+        return json.loads(printed.splitlines()[-1])
+
+
+@contextlib.contextmanager
+def _session(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A process with pipes; at the end of the `with`, or after some minutes, it ends with all that it started."""
+    with subprocess.Popen(  # noqa: S603 - our own command line or a peer's script
+        list(command),
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls nothing but prctl
+    ) as process:
+        watchdog = threading.Timer(_LONGEST, _kill, (process.pid,))
+        watchdog.start()
+        try:
+            yield process
+        finally:
+            watchdog.cancel()
+            if process.poll() is None:
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_STOP_SECONDS)
+            _kill(process.pid)
+
+
+def _kill(session: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(session, signal.SIGKILL)
 
 
 def figures_of_peer(printed: Mapping[str, Any]) -> dict[str, Samples]:
@@ -99,7 +139,7 @@ def figures_of_peer(printed: Mapping[str, Any]) -> dict[str, Samples]:
     return {
         key: Samples(0, failed=entry["failed"])
         if "failed" in entry
-        else Samples(entry["size"], [Timing(value, value) for value in entry["values"]])
+        else Samples(entry["size"], [Timing(value, value) for value in entry["values"]], note=entry["note"])
         for key, entry in printed.items()
     }
 
@@ -110,33 +150,27 @@ def last_words(text: str, otherwise: str) -> str:
     return lines[-1].strip()[:200] if lines else otherwise
 
 
-def _cold(command: Callable[[Path], list[str]], environment: Mapping[str, str] | None = None) -> Samples:
-    """Several cold starts, each in an empty folder, after one that fills the file cache."""
+def _cold(command: Callable[[Path], list[str]], environment: Mapping[str, str], count: int) -> Samples:
+    """So many cold starts, each in an empty folder."""
     timings: list[Timing] = []
-    for _ in range(_COLD_STARTS + 1):
+    for _ in range(count):
         with tempfile.TemporaryDirectory() as folder:
             try:
-                timings.append(_first_line(command(Path(folder)), environment or {}, Path(folder)))
-            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                seconds = _first_line(command(Path(folder)), environment, Path(folder))
+            except RuntimeError as error:
                 return Samples(1, failed=str(error))
-    return Samples(1, timings[1:])
+            timings.append(Timing(seconds, seconds))
+    return Samples(1, timings)
 
 
-def _first_line(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Timing:
-    """Seconds until a command prints its first line, and until it has left. Raises RuntimeError when it fails."""
+def _first_line(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> float:
+    """Seconds until a command prints its first line. Raises RuntimeError if it prints none."""
     start = time.perf_counter()
-    with subprocess.Popen(  # noqa: S603 - our own command line or a peer's script
-        list(command),
-        cwd=folder,
-        env={**os.environ, "WF_SERVER": "", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None  # noqa: S101 - it was opened as a pipe
+    with _session(command, environment, folder) as process:
+        assert process.stdout is not None  # noqa: S101 - they were opened as pipes
+        assert process.stderr is not None  # noqa: S101
         first = process.stdout.readline()
         seconds = time.perf_counter() - start
-        _, errors = process.communicate(timeout=_LONGEST)
-    if process.returncode or not first:
-        raise RuntimeError(last_words(errors, f"exit code {process.returncode}"))
-    return Timing(seconds, time.perf_counter() - start)
+        if not first:
+            raise RuntimeError(last_words(process.stderr.read(), f"exit code {process.wait()}"))
+    return seconds

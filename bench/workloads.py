@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ import msgspec
 from wf_testservers.cluster import Cluster
 
 from bench.lean import ask, request
-from bench.peers.common import at_rest
+from bench.peers.common import at_rest, fibonacci, pss_mib
 
 QUEUES = ("default", "other")
 """A worker takes from both; a chain that alternates between them is dispatched step by step."""
@@ -26,10 +27,11 @@ _HURRY = "prefer: respond-async"
 
 @dataclass(frozen=True)
 class Engine:
-    """One installation on one log, running; `redis` is the pid of its Redis."""
+    """One installation on one log, running; `redis` and `jvm` are pids of its Redis and, if there is one, its Kafka."""
 
     cluster: Cluster
     redis: int
+    jvm: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,16 +95,26 @@ async def fib33(engine: Engine, size: int) -> Timing:
     return await _run(engine, chain_document(size, "bench.fib", params={"n": 33}))
 
 
+async def over_bare(engine: Engine, size: int) -> Timing:
+    """How many times the seconds of bare Python an execution of fib(33) takes: the middle of so many pairs, in turn."""
+    ratios = []
+    for _ in range(size):
+        start = time.perf_counter()
+        fibonacci(33)
+        bare = time.perf_counter() - start
+        ratios.append((await _run(engine, chain_document(1, "bench.fib", params={"n": 33}))).own / bare)
+    return Timing(statistics.median(ratios), statistics.median(ratios))
+
+
 async def diamonds(engine: Engine, size: int) -> Timing:
     """So many workflows of four nodes, asked for in one batch."""
     sent = time.time()
     return await _timing(engine, await _post_batch(engine, diamond_document(), size, trigger=True), sent)
 
 
-async def diamonds_single(engine: Engine, size: int) -> Timing:
+async def singles(engine: Engine, size: int) -> Timing:
     """So many workflows of four nodes, each with a request of its own."""
-    sent = time.time()
-    return await _timing(engine, await _post_each(engine, diamond_document(), size, trigger=True), sent)
+    return await run_each(engine, diamond_document(), size)
 
 
 async def submit(engine: Engine, size: int) -> Timing:
@@ -112,7 +124,7 @@ async def submit(engine: Engine, size: int) -> Timing:
     return _took(start)
 
 
-async def submit_batch(engine: Engine, size: int) -> Timing:
+async def batch(engine: Engine, size: int) -> Timing:
     """So many executions accepted, a thousand with one request; none is triggered."""
     start = time.perf_counter()
     for left in range(size, 0, -_BATCH):
@@ -121,11 +133,11 @@ async def submit_batch(engine: Engine, size: int) -> Timing:
 
 
 async def memory(engine: Engine, size: int) -> Timing:
-    """MiB of all processes and of Redis after a chain and a rest. (No seconds, for once.)"""
+    """MiB after a chain and a rest, in place of seconds: of all processes and Redis, and of these and a JVM."""
     await _run(engine, chain_document(size))
     pids = [process.process.pid for process in engine.cluster.processes]
     mib = await asyncio.to_thread(at_rest, engine.redis, *pids)
-    return Timing(mib, mib)
+    return Timing(mib, mib + (pss_mib({engine.jvm}) if engine.jvm else 0))
 
 
 def _took(start: float) -> Timing:
@@ -133,9 +145,14 @@ def _took(start: float) -> Timing:
     return Timing(seconds, seconds)
 
 
-async def _run(engine: Engine, document: dict[str, Any]) -> Timing:
+async def run_each(engine: Engine, document: dict[str, Any], count: int) -> Timing:
+    """So many executions of a document, each with a request of its own. Raises when one does not complete."""
     sent = time.time()
-    return await _timing(engine, await _post_each(engine, document, 1, trigger=True), sent)
+    return await _timing(engine, await _post_each(engine, document, count, trigger=True), sent)
+
+
+async def _run(engine: Engine, document: dict[str, Any]) -> Timing:
+    return await run_each(engine, document, 1)
 
 
 async def _post_each(engine: Engine, document: dict[str, Any], count: int, *, trigger: bool) -> list[str]:
@@ -146,10 +163,10 @@ async def _post_each(engine: Engine, document: dict[str, Any], count: int, *, tr
 
 
 async def _post_batch(engine: Engine, document: dict[str, Any], count: int, *, trigger: bool) -> list[str]:
-    body = {"document": document, "inputs": [{}] * count, "trigger": trigger}
+    body = {"workflow": document, "inputs": [{}] * count, "trigger": trigger}
     one = request("POST", "/workflow/batch", msgspec.json.encode(body), _HURRY)
     answer: Any = (await ask(engine.cluster.port, [one], 1))[0].json()
-    return [str(i) for i in answer["execution_ids"]]
+    return [execution["execution_id"] for execution in answer["executions"]]
 
 
 async def _timing(engine: Engine, ids: list[str], sent: float) -> Timing:

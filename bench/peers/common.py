@@ -31,7 +31,8 @@ MOST_RUNS = 5
 ENOUGH_SECONDS = 1.0
 REST_SECONDS = 1.5
 """How long a system is left alone before its memory is read."""
-_SHORT = 0.5
+_SHORT = 0.05
+_STOP_SECONDS = 3
 _PR_SET_PDEATHSIG = 1
 
 
@@ -64,17 +65,18 @@ def measured(run: Callable[[int], Figure], size: int, *, warm: bool = True) -> l
 def start(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Starts a process whose output goes to `log` and which ends when this one does."""
     with log.open("ab") as output:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 - the scripts' own command lines
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread runs yet where peers are started
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - no thread runs yet where peers are started
         )
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Asks Linux to kill this process when its parent ends, however that ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
@@ -82,14 +84,14 @@ def _die_with_parent() -> None:
 def running(
     command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process for the time of a `with`, ended by SIGTERM, after 10 s by SIGKILL."""
+    """A process for the time of a `with`, ended by SIGTERM, after a while by SIGKILL."""
     process = start(command, log, environment)
     try:
         yield process
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -98,30 +100,37 @@ def running(
 @contextlib.contextmanager
 def redis_server(directory: Path) -> Iterator[tuple[int, int]]:
     """Port and pid of a Redis whose append-only file is written to disk every second, as in every measurement here."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     program = os.environ.get("WF_REDIS_SERVER") or shutil.which("redis-server") or "redis-server"
     options = {"bind": "127.0.0.1", "port": port, "dir": directory, "save": "", "appendonly": "yes"}
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     with running([program, *words, "--appendfsync", "everysec"], directory / "redis.log") as process:
-        until(lambda: _accepts(port), "Redis to listen")
+        until(lambda: accepts(port), "Redis to listen")
         yield port, process.pid
 
 
-def _accepts(port: int) -> bool:
+def free_port() -> int:
+    """A loopback port that is free at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def accepts(port: int) -> bool:
+    """Whether something listens on the loopback port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def until(holds: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
-    """Waits until `holds()`. Raises TimeoutError naming `what`."""
+def until(holds: Callable[[], Any], what: str, seconds: float = 60.0, every: float = 0.005) -> None:
+    """Waits until `holds()`, asked every so many seconds. Raises TimeoutError naming `what`."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds:g} s for {what}")
-        time.sleep(0.005)
+        time.sleep(every)
 
 
 # --- memory
@@ -161,21 +170,26 @@ def at_rest(*roots: int) -> float:
 # --- a script's life
 
 
-def measure_all(workloads: Mapping[str, Run], sizes: Mapping[str, int], most: Mapping[str, int]) -> dict[str, Any]:
-    """Figures of what was asked for and is known here; `most` bounds sizes that would take too long."""
+def measure_all(
+    workloads: Mapping[str, Run], sizes: Mapping[str, int], most: Mapping[str, int] | None = None, note: str = ""
+) -> dict[str, Any]:
+    """Figures of what was asked for and is known here.
+
+    `most` bounds sizes that would take too long; `note` says what a reader of the table should know of all of them.
+    """
     found: dict[str, Any] = {}
     for name, run in workloads.items():
         if name not in sizes:
             continue
-        size = min(sizes[name], most.get(name, sizes[name]))
+        size = min(sizes[name], (most or {}).get(name, sizes[name]))
         try:
-            found[name] = {"size": size, "values": measured(run, size, warm=name not in UNWARMED)}
+            found[name] = {"size": size, "values": measured(run, size, warm=name not in UNWARMED), "note": note}
         except Exception as error:  # noqa: BLE001 - the table names what a peer could not do
             found[name] = {"failed": f"{type(error).__name__}: {error}"[:200]}
     return found
 
 
-UNWARMED = ("memory", "fib33")
+UNWARMED = ("memory", "fib33", "over-bare")
 """Workloads that are measured at once."""
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import httpx
 import pytest
 from wf_testservers.cluster import Cluster, EngineProcess, wait_for_end
 
-from wf_core.ids import derived_execution_id
+from wf_core.ids import derived_execution_id, derived_execution_ids
 
 QUICK = {
     "name": "quick",
@@ -64,6 +65,34 @@ async def test_a_killed_api_loses_nothing_and_doubles_nothing(cluster: Cluster, 
         assert [item["execution_id"] for item in (await client.get("/workflows")).json()["items"]] == [execution_id]
         events = (await client.get(f"/workflows/{execution_id}/events")).json()["items"]
         assert [event["kind"] for event in events].count("node.completed") == 1, events
+
+
+@pytest.mark.timeout(120)
+async def test_a_killed_api_loses_nothing_of_a_batch(cluster: Cluster):
+    """Killed before it appends a batch: all of it is there and runs, and a repetition adds nothing."""
+    cluster.start("orchestrator")
+    cluster.start("worker")
+    dying = cluster.start("api", WF_FAIL_POINTS="api.accepted=kill")
+    doomed = cluster.url
+    cluster.start("api")
+    await cluster.ready(workers=1)
+    ids = derived_execution_ids("k", 8, 40)
+    request: dict[str, Any] = {
+        "json": {"workflow": QUICK, "inputs": [{"n": n} for n in range(len(ids))], "trigger": True},
+        "headers": {"Idempotency-Key": "k"},
+    }
+    async with httpx.AsyncClient(timeout=30) as client:
+        await _ready(client, doomed)
+        with pytest.raises(httpx.TransportError):
+            await client.post(f"{doomed}/workflow/batch", **request)
+        await _gone(dying)
+    async with httpx.AsyncClient(base_url=cluster.url, timeout=30) as client:
+        ended = await wait_for_end(client, list(ids), 30)
+        assert {(view["status"], view["output"]) for view in ended.values()} == {("COMPLETED", 7)}
+        assert [ended[i]["input"] for i in ids] == [{"n": n} for n in range(len(ids))]
+        answer = await client.post("/workflow/batch", **request)
+        assert [item["execution_id"] for item in answer.json()["executions"]] == list(ids)
+        assert len((await client.get("/workflows", params={"limit": 100})).json()["items"]) == len(ids)
 
 
 @pytest.mark.timeout(120)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from wf_api.intake import Submission
+from wf_api.reading import read
 from wf_core import payload
-from wf_core.schema.validation import canonical_bytes, document_hash, parse_document
 
 
 @dataclass(frozen=True)
@@ -107,17 +107,35 @@ _FROZEN = {
     "more": _kind("dynamic", "known", nodes="${{ input.nodes }}", allow=["t"], retry=_ONCE_MORE),
     "same": _node("more", cache={"key": "${{ input.key }}", "ttl": "5s"}, retry=_FRAGILE),
 }
+_TAIL = {
+    "a": _node(),
+    "b": _node("a", params={"x": "${{ nodes.a.output }}"}),
+    "c": _node("b"),
+    "d": _node("a", "c", params={"x": ["${{ nodes.a.output }}", "${{ nodes.c.status }}", "${{ input }}"]}),
+}
+_ROW = {f"{n}": _node(*([f"{n - 1}"] if n else [])) for n in range(8)}
+_FORKS = {
+    **_TAIL,
+    "e": _node("b"),
+    "f": _node("e", retry=_FRAGILE),
+    "g": _node("d", "f"),
+    "h": _node("g"),
+    "each": _kind(
+        "map", "c", items=[1, 2], nodes={"i": _node(), "j": _node("i"), "k": _node("j", on_error="continue")}
+    ),
+    "turn": _kind(
+        "loop", "d", until="iteration == 1", max_iterations=2, nodes={"l": _node(), "m": _node("l")}, retry=_ONCE_MORE
+    ),
+    "last": _node("each", "turn", "h", join="none_failed", retry=_FRAGILE),
+}
 _ONE = {"a": _node(compensate=_UNDO), "b": _node("a", retry=_FRAGILE)}
 _KEY = {"key": "${{ input.key }}", "limit": 1}
 
 
 def _submission(input_: Any = None, **document: Any) -> Submission:
-    parsed = parse_document({"defaults": _QUICK, "nodes": _GRAPH, **document})
-    canonical = canonical_bytes(parsed)
+    taken = read({"defaults": _QUICK, "nodes": _GRAPH, **document}, None)
     given = b"{}" if input_ is None else payload.encode(input_)
-    return Submission(
-        document=parsed, canonical=canonical, hash=document_hash(canonical), input=given, labels={}, trigger=True
-    )
+    return Submission(read=taken, inputs=(given,), labels={}, trigger=True)
 
 
 _TIDY = {"tidy": _node(), "up": _node("tidy")}
@@ -136,6 +154,9 @@ STORIES: tuple[Story, ...] = (
     ),
     Story(_submission(name="times", nodes=_TIMES), first="polls"),
     Story(_submission({"key": "k", "nodes": _LATER}, name="frozen", nodes=_FROZEN), first="more"),
+    Story(_submission(name="tail", nodes=_TAIL), first="a"),
+    Story(_submission(name="row", nodes=_ROW, on_failure="cancel"), first="3"),
+    Story(_submission(name="forks", nodes=_FORKS), first="b"),
     Story(_submission({"key": "one"}, name="one", nodes=_ONE, concurrency={**_KEY, "on_conflict": "queue"}), first="a"),
     Story(
         _submission({"key": "one"}, name="newest", nodes=_ONE, concurrency={**_KEY, "on_conflict": "cancel_running"})

@@ -38,6 +38,7 @@ class Executors:
         on_end: Callable[[Attempt, Ended], None],
         on_free: Callable[[], None],
         grace: float = 0.0,  # noqa: ARG002 - attempts end at once
+        forks: object = None,  # noqa: ARG002 - there are no children
     ) -> None:
         self.configure = configure
         self.runners = _Runners()
@@ -74,6 +75,10 @@ class Executors:
     def running(self) -> list[str]:
         """Tokens whose end was not reported yet."""
         return [attempt.token for attempt, _ in self._attempts.values()]
+
+    def runs(self, token: str) -> bool:
+        """Whether the end of this token was not reported yet."""
+        return token in self.running()
 
     def progress(self) -> dict[str, bytes]:
         """All attempts say the same."""

@@ -95,7 +95,7 @@ def jobs(world: World, count: int, seconds: float) -> list[Job]:
         made.append(
             Job(
                 key=key,
-                execution_id=Idempotency(key).execution_id(world.settings.partitions, 0),
+                execution_id=Idempotency(key).execution_ids(world.settings.partitions, 0, 1)[0],
                 story=story,
                 at=draw() * seconds,
                 triggers=draw() < 0.7,

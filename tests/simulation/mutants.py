@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -12,12 +11,12 @@ from unittest import mock
 
 import wf_api.creation
 from simulation.patches import STAGE
-from wf_core import ids
+from wf_api import together
 from wf_core.broker import topics
 from wf_core.broker.protocol import TopicPartition
-from wf_core.store.scripts import AcceptReply, Scripts
+from wf_core.store.scripts import Scripts
 from wf_orchestrator import batches, checkpoint, refold, sending, sweeps
-from wf_orchestrator.machine import decide, signals
+from wf_orchestrator.machine import continuing, decide, signals
 from wf_orchestrator.machine.effects import Accepted, Dispatch, SetTimer
 from wf_orchestrator.machine.snapshot import to_ops
 from wf_orchestrator.machine.transitions import EXECUTION
@@ -189,9 +188,35 @@ def _forgotten(kind: str) -> Callable[[], AbstractContextManager[object]]:
     return patched
 
 
-async def _accept_nothing(_context: Any, command: Any, _now_ms: int) -> AcceptReply:
-    assert ids.is_execution_id(command.execution_id)
-    return AcceptReply("OK", zlib.compress(b""))
+async def _accept_nothing(_context: Any, commands: Any, _documents: Any, _now_ms: int) -> list[together.Accepted]:
+    return [together.Accepted(command.execution_id, command.records) for command in commands]
+
+
+# --- continuations
+
+_UNDECIDED = ("(not before[token] or gone(before[token]))", "true")
+
+
+async def _without_claims(context: Any, partition: Any, offset: int, ops: Any, *rest: Any) -> None:
+    kept = [op for op in ops if op[:2] != ("HSET", partition.keys.claims)]
+    await _written(context, partition, offset, kept, *rest)
+
+
+async def _nobody(*_: Any) -> set[str]:
+    return set()
+
+
+async def _condemns_nothing(*_: Any, **_options: Any) -> bool:
+    return True
+
+
+@contextlib.contextmanager
+def _burned_nothing() -> Iterator[None]:
+    with (
+        mock.patch.object(continuing, "burn", return_value=None),
+        mock.patch.object(continuing, "used_up", return_value=None),
+    ):
+        yield
 
 
 MUTANTS: dict[str, Mutant] = {
@@ -229,5 +254,12 @@ MUTANTS: dict[str, Mutant] = {
     "spawn timer in memory": Mutant(patch=_forgotten("spawn")),
     "child timer in memory": Mutant(patch=_forgotten("child")),
     "release timer in memory": Mutant(patch=_forgotten("release")),
-    "append without ACCEPT": Mutant(patch=_patched(wf_api.creation, "accept", _accept_nothing)),
+    "begin without a heartbeat": Mutant(patch=_patched(Heartbeat, "may_begin", _claims_always)),
+    "undecided is cancelled": Mutant({"BEAT": (_UNDECIDED,)}),
+    "begun without a claim": Mutant(patch=_patched(checkpoint, "apply", _without_claims)),
+    "no condemning": Mutant(patch=_patched(Scripts, "condemn", _condemns_nothing)),
+    "no number is used up": Mutant(patch=_burned_nothing),
+    "tails after a cancel": Mutant(patch=_patched(continuing, "_was_cancelled", lambda *_: False)),
+    "no sweep of the begun": Mutant(patch=_patched(sweeps, "_begun", _nobody)),
+    "append without ACCEPT": Mutant(patch=_patched(wf_api.creation, "accept_all", _accept_nothing)),
 }

@@ -63,10 +63,10 @@ class Oracle:
                     f"partition {partition}: {key} is not the fold of the log: {_difference(expected, found, key)}"
                 )
         waiting = {token for key in found if key.startswith(keys.outbox("")) for token in found[key]}
-        sent = found.get(keys.sent, {})
+        sent, begun = found.get(keys.sent, {}), expected.get(keys.claims, {})
         for token in found.get(keys.in_flight, {}):
-            if token not in waiting and token not in sent:
-                raise Violation(f"{token.decode()} is in flight, but neither in an outbox nor ever sent")
+            if token not in waiting and token not in sent and token not in begun:
+                raise Violation(f"{token.decode()} is in flight, but neither in an outbox, nor sent, nor begun")
 
     # --- the end
 

@@ -18,6 +18,7 @@ from wf_api.heads import Head, read_head
 from wf_api.idempotency import Idempotency
 from wf_api.positions import Positions
 from wf_api.problems import ProblemError
+from wf_api.together import accepting
 from wf_core.broker.open import ensure_installation
 from wf_core.errors import UnavailableError
 from wf_core.store.client import redis_errors
@@ -47,6 +48,7 @@ class Api:
             await asyncio.gather(*(user.live() for user in users))
         finally:
             await context.positions.close()
+            await context.accepting.close()
 
     async def _context(self) -> ApiContext:
         world, redis, log = self._world, STAGE.connect(), STAGE.open_log()
@@ -62,6 +64,7 @@ class Api:
             partitions=installation.partitions,
             policies=None,
             positions=Positions(redis, world.namespace),  # type: ignore[arg-type]
+            accepting=accepting(scripts),
             catalogue=Cached(_nothing, 1.0),
             readiness=Cached(_nothing, 1.0),
         )

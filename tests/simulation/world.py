@@ -29,7 +29,7 @@ from wf_core.errors import UnavailableError
 from wf_core.settings import Settings
 from wf_core.states import ExecutionStatus
 from wf_core.store.client import redis_errors
-from wf_core.wire import Lost, decode_event
+from wf_core.wire import Lost, Result, decode_event
 from wf_orchestrator.service import OrchestratorService
 from wf_worker.service import WorkerService
 
@@ -44,7 +44,7 @@ _PAUSES = (0.1, 1.0, 4.0, 9.0)
 _RESTART_SECONDS = 1.5
 
 
-_STEPS = ("APPLY", "CLAIM", "TRIM", "TASK_COMMIT", "CONDEMN", "ACCEPT")
+_STEPS = ("APPLY", "CLAIM", "TRIM", "TASK_COMMIT", "CONDEMN", "ACCEPT", "ACCEPT_ALL")
 _AFTER_A_STEP = 0.02
 
 
@@ -372,5 +372,7 @@ class World:
                 event = decode_event(record)
                 if isinstance(event, Lost):
                     self.counts[f"lost: {event.reason}"] += 1
+                elif isinstance(event, Result) and event.begin is not None:
+                    self.counts["begun"] += 1
         self.counts["attempts"] = sum(self.starts.values())
         self.counts["run twice"] = sum(n - 1 for n in self.starts.values())

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from wf_testservers import start_redis
 
 from wf_api import body, edge
 from wf_api.cached import Cached
+from wf_api.lane import Lane
 from wf_api.recent import Recent
 from wf_api.service import ApiService
 from wf_core.settings import Settings
@@ -93,6 +95,32 @@ async def test_a_cached_value_is_fetched_once_for_all() -> None:
     assert await asyncio.gather(*(cached.get() for _ in range(5))) == [2] * 5
     assert await cached.get() == 2
     await cached.close()
+
+
+async def test_a_lane_takes_together_what_waits() -> None:
+    """What is asked together travels together: what shares a key apart, and what was given up never."""
+    sent: list[list[str]] = []
+    gate = asyncio.Event()
+
+    async def send(items: Sequence[str]) -> list[str]:
+        sent.append(list(items))
+        await gate.wait()
+        if "bad" in items:
+            raise OSError("away")
+        return [item.upper() for item in items]
+
+    lane: Lane[str, str] = Lane(list, 6, send)
+    asked = [asyncio.create_task(lane.ask(item)) for item in ("a", "b", "c", "bc", "given up", "defghi", "bad")]
+    await asyncio.sleep(0)
+    asked[4].cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    replies = await asyncio.gather(*asked, return_exceptions=True)
+    assert sent == [["a", "b", "c"], ["bc"], ["defghi"], ["bad"]]
+    assert replies[:4] + replies[5:6] == ["A", "B", "C", "BC", "DEFGHI"]
+    assert [type(reply) for reply in (replies[4], replies[6])] == [asyncio.CancelledError, OSError]
+    assert await lane.ask("again") == "AGAIN"
+    await lane.close()
 
 
 def test_recent_forgets_what_was_not_used() -> None:

@@ -24,7 +24,7 @@ def with_one_whole_workflow(document: Any) -> Any:
     """A copy in which only `validate_workflow`, as JSON, takes whole workflows; elsewhere nodes are any object.
 
     For the phase that tries each boundary of each field: a workflow has thousands of them, all kinds of nodes in their
-    two forms, and ten places take one (two formats, with and without an envelope). One place stands for all.
+    two forms, and twelve places take one (two formats, with and without an envelope, in a batch). One stands for all.
     """
     document = copy.deepcopy(document)
     schemas = document["components"]["schemas"]
@@ -38,7 +38,7 @@ def with_one_whole_workflow(document: Any) -> Any:
         places += body.count(f'"{whole}"')
         if body != "{}":
             operation["requestBody"] = json.loads(body.replace(f'"{whole}"', '"#/components/schemas/Shallow"'))
-    assert places == 10
+    assert places == 12
     validation = document["paths"]["/workflow/validate"]["post"]["requestBody"]["content"]
     validation["application/json"]["schema"]["anyOf"][0] = {"$ref": whole}
     return document

@@ -47,6 +47,46 @@ def test_submit_sends_an_envelope(script, client):
     assert made.execution_id == ID
 
 
+def test_a_batch_is_one_request(script, client):
+    """A batch is an envelope with a list of inputs; its answer has them in order, and its problems their places."""
+    script.will(201, {"executions": [{"execution_id": ID, "status": "RUNNING", "applied": False}] * 2})
+    script.will(422, {"errors": [{"pointer": "/inputs/1", "code": "wrong_input", "detail": "'day' is missing"}]})
+    made = client.submit_batch("etl@2", [{"day": 2**80}, None], labels={"a": "b"}, trigger=True, idempotency_key="k")
+    assert [one.execution_id for one in made.executions] == [ID, ID]
+    with pytest.raises(ApiError) as refused:
+        client.submit_batch({"name": "n"}, [{}, {}])
+    assert [problem.pointer for problem in refused.value.problems] == ["/inputs/1"]
+    method, path, headers, body = script.asked[0]
+    assert (method, path) == ("POST", "/workflow/batch?trigger=true")
+    assert body == {"workflow": "etl@2", "inputs": [{"day": 2**80}, None], "labels": {"a": "b"}}
+    assert headers["Idempotency-Key"] == "k"
+
+
+def test_many_are_several_batches(script, client):
+    """More inputs than a batch takes go in several, each under a key of its own that follows from the caller's."""
+    sizes = [1000, 1000, 500]
+    for _ in range(2):
+        for size in sizes:
+            script.will(201, {"executions": [{"execution_id": ID, "status": "PENDING"}] * size})
+    for _ in range(2):
+        assert len(client.submit_many({"name": "n"}, ({"n": n} for n in range(2500)), idempotency_key="k")) == 2500
+    bodies = [body["inputs"] for _, _, _, body in script.asked]
+    assert [value["n"] for part in bodies[:3] for value in part] == list(range(2500))
+    assert [len(part) for part in bodies] == sizes * 2
+    keys = [headers["Idempotency-Key"] for _, _, headers, _ in script.asked]
+    assert keys[:3] == keys[3:]
+    assert len(set(keys)) == 3
+
+
+def test_long_inputs_are_several_batches():
+    """Inputs that are long together go in several batches; one that is longer alone goes alone."""
+    from wf_core.client.batches import parts_of
+
+    long, longest = "x" * 1_500_000, "x" * 6_000_000
+    parts = list(parts_of([long, long, long, longest, 1]))
+    assert [(part.first, len(part.inputs)) for part in parts] == [(0, 2), (2, 1), (3, 1), (4, 1)]
+
+
 def test_values_keep_integers_of_any_size(script, client):
     """Outputs come back as they were."""
     script.will(200, {"execution_id": ID, "status": "COMPLETED", "output": 2**80, "results": {"a": [2**70]}})

@@ -53,8 +53,8 @@ def test_fields_that_this_release_does_not_know_are_ignored():
     ("record", "reason"),
     [
         (packed(LOST, kind="suspended"), "its kind 'suspended' is unknown"),
-        (packed(LOST, v=2), "its version is 2, this release reads up to 1"),
-        (packed(LOST, v=2, attempt={"of": "another shape"}), "its version is 2"),
+        (packed(LOST, v=3), "its version is 3, this release reads up to 2"),
+        (packed(LOST, v=3, attempt={"of": "another shape"}), "its version is 3"),
         (packed({"kind": "suspended"}, v=3), "its version is 3"),
         (packed(CREATED, rules=3), "it needs rules 3, this release has 2"),
     ],
@@ -74,7 +74,7 @@ def test_a_record_of_a_newer_release_is_told_from_garbage(record: bytes, reason:
         msgspec.msgpack.encode(["lost"]),
         msgspec.msgpack.encode({"kind": 7}),
         msgspec.msgpack.encode({1: "lost"}),
-        packed({}, v=2),
+        packed({}, v=3),
         packed(LOST, v="2", kind="suspended"),
         packed(LOST, attempt="one"),
         packed({"kind": "lost"}),
@@ -86,10 +86,10 @@ def test_garbage_is_no_record(record: bytes):
         wire.decode_event(record)
 
 
-@pytest.mark.parametrize("more", [{"v": 2}, {"v": 2, "params": 7}])
+@pytest.mark.parametrize("more", [{"v": 3}, {"v": 3, "params": 7}])
 def test_a_task_message_of_a_newer_release_is_told_from_garbage(more: dict[str, Any]):
     """A worker that is too old leaves it alone."""
-    with pytest.raises(NewerRecordError, match="its version is 2"):
+    with pytest.raises(NewerRecordError, match="its version is 3"):
         wire.decode_task(packed(TASK, **more))
     with pytest.raises(msgspec.MsgspecError):
         wire.decode_task(packed(TASK, params=7))

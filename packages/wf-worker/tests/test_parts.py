@@ -404,7 +404,7 @@ class Beats:
             raise ConnectionError("a server of the cluster is away")
         await asyncio.sleep(0.01)  # later than the error
         self.heard.append(keys.meta)
-        return BeatReply([], [], [])
+        return BeatReply([], [], [], [])
 
     async def sync(self, _redis: Any) -> None:
         if self.away:
@@ -421,6 +421,12 @@ class Beats:
 
     def progress(self) -> dict[str, bytes]:
         return {}
+
+    def undecided(self) -> dict[str, str]:
+        return {}
+
+    def decided(self, tokens: list[str]) -> None:
+        assert tokens == []
 
     def heartbeat(self) -> Heartbeat:
         """One that beats for three partitions."""

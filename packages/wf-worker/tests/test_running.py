@@ -129,10 +129,11 @@ async def test_message_of_a_newer_release(worker, desk):
     """A worker that is too old passes it by: neither claimed nor buried, it is an orphan that is sent again."""
     import msgspec
 
+    from wf_core import wire
     from wf_core.broker import topics
     from wf_core.broker.protocol import TopicPartition
 
-    message = msgspec.structs.replace(desk.message("t.echo"), v=2)
+    message = msgspec.structs.replace(desk.message("t.echo"), v=wire.VERSION + 1)
     name = await desk.send(message)
     for _ in range(2):
         assert (await desk.run("t.echo")).status == "COMPLETED"

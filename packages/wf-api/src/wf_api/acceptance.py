@@ -7,6 +7,8 @@ the orchestrator's sweep appends it again. Copies carry the same command id and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,11 +56,7 @@ async def accept(context: ApiContext, command: Command, now_ms: int) -> AcceptRe
 
     Raises the problem 422 for a record that the log would refuse for good.
     """
-    if max(map(len, command.records)) > MAX_RECORD_BYTES:
-        detail = (
-            f"Name, labels and input together take more than the {MAX_RECORD_BYTES:,} bytes that a record may have."
-        )
-        raise of_document(DocumentError([Problem("", "too_large", detail)]), "invalid-input")
+    check_size(command)
     keys = PartitionKeys.of(context.settings.namespace, partition_of(command.execution_id))
     packed = pack_command(now_ms, command.records, command.request)
     reply = await context.scripts.accept(keys, command.execution_id, command.verb, packed, command.allowed)
@@ -66,6 +64,15 @@ async def accept(context: ApiContext, command: Command, now_ms: int) -> AcceptRe
         reply = AcceptReply("OK", packed)
     context.counters.inc("api_commands_total", verb=command.verb.partition(":")[0], answer=reply.kind)
     return reply
+
+
+def check_size(command: Command) -> None:
+    """Raises the problem 422 for a record that the log would refuse for good."""
+    if max(map(len, command.records)) > MAX_RECORD_BYTES:
+        detail = (
+            f"Name, labels and input together take more than the {MAX_RECORD_BYTES:,} bytes that a record may have."
+        )
+        raise of_document(DocumentError([Problem("", "too_large", detail)]), "invalid-input")
 
 
 async def deliver(context: ApiContext, execution_id: str, records: tuple[bytes, ...], *, wait: bool) -> Delivery:
@@ -76,27 +83,43 @@ async def deliver(context: ApiContext, execution_id: str, records: tuple[bytes, 
     """
     fail_point("api.accepted")
     partition = partition_of(execution_id)
+    with refusals(context, [execution_id]):
+        offsets = await append(context, partition, records, key=execution_id.encode())
+    fail_point("api.appended")
+    applied = wait and await context.positions.passed(partition, offsets[-1], APPLY_SECONDS)
+    return Delivery(f"{partition}:{offsets[-1]}", applied)
+
+
+async def append(context: ApiContext, partition: int, records: Sequence[bytes], key: bytes | None = None) -> list[int]:
+    """The offsets of event records. Raises RecordTooLargeError, LogUnavailableError and TimeoutError."""
     target = TopicPartition(topics.events(context.settings.namespace), partition)
+    async with asyncio.timeout(APPEND_SECONDS):
+        return await context.log.append(target, records, key=key)
+
+
+@contextlib.contextmanager
+def refusals(context: ApiContext, execution_ids: Sequence[str]) -> Iterator[None]:
+    """Makes what keeps accepted records out of the log the problems 413 and 503, which name the executions."""
+    named: dict[str, Any] = {"execution_ids": list(execution_ids)}
+    shows = "GET /workflows shows them"
+    if len(execution_ids) == 1:
+        named, shows = {"execution_id": execution_ids[0]}, f"GET /workflows/{execution_ids[0]} shows it"
     try:
-        async with asyncio.timeout(APPEND_SECONDS):
-            offsets = await context.log.append(target, records, key=execution_id.encode())
+        yield
     except RecordTooLargeError as error:
         context.counters.inc("api_records_refused_total")
         detail = (
-            "The log takes no record of this size. Nothing came of the request; until an orchestrator has laid it with "
-            "the dead letters, a moment from now, reads still show it as accepted."
+            "The log takes no record of this size. Nothing came of what it refused; until an orchestrator has laid it "
+            "with the dead letters, a moment from now, reads still show it as accepted."
         )
-        raise ProblemError("too-large", detail, execution_id=execution_id) from error
+        raise ProblemError("too-large", detail, **named) from error
     except (LogUnavailableError, TimeoutError) as error:
         context.counters.inc("api_log_unavailable_total")
         detail = (
             "The log does not answer. The request was accepted and will be carried out when the log is back; "
-            f"GET /workflows/{execution_id} shows it. Repeat it only with the same Idempotency-Key."
+            f"{shows}. Repeat it only with the same Idempotency-Key."
         )
-        raise unavailable(detail, execution_id=execution_id) from error
-    fail_point("api.appended")
-    applied = wait and await context.positions.passed(partition, offsets[-1], APPLY_SECONDS)
-    return Delivery(f"{partition}:{offsets[-1]}", applied)
+        raise unavailable(detail, **named) from error
 
 
 def pending(delivery: Delivery | None) -> dict[str, Any]:

@@ -15,6 +15,9 @@ import click
 def api(host: str | None, port: int | None, insecure: bool) -> None:
     """Runs the REST API until SIGTERM or Ctrl-C."""
     # Imported here: `wf api --help` needs neither FastAPI nor Redis.
+    from wf_core.lean import import_structlog
+
+    import_structlog()
     from pydantic import ValidationError
 
     from wf_api.service import ApiService

@@ -12,18 +12,21 @@ from fastapi import Depends, Request
 from redis.asyncio import Redis
 
 from wf_api.cached import Cached
+from wf_api.lane import Lane
 from wf_api.policies import Policies, installed_policies
 from wf_api.positions import Positions
 from wf_api.readiness import check_servers
+from wf_api.reading import Reading
 from wf_api.recent import Recent
+from wf_api.together import Asked, accepting
 from wf_core.broker.protocol import Log
 from wf_core.catalogue import TaskInfo
 from wf_core.metrics import Counters
-from wf_core.schema.document import WorkflowSchema
+from wf_core.schema.inputs import Inputs
 from wf_core.settings import Settings
 from wf_core.store import reads
 from wf_core.store.clock import Clock
-from wf_core.store.scripts import Scripts
+from wf_core.store.scripts import Created, Scripts
 
 CATALOGUE_SECONDS = 1.0
 READINESS_SECONDS = 1.0
@@ -48,11 +51,16 @@ class ApiContext:
     partitions: int
     policies: Policies | None
     positions: Positions
+    accepting: Lane[Asked, dict[int, Created] | None]
     catalogue: Cached[dict[str, TaskInfo]]
     readiness: Cached[dict[str, str]]
     counters: Counters = field(default_factory=Counters)
-    input_schemas: Recent[WorkflowSchema] = field(default_factory=lambda: Recent(512))
-    """Documents without their nodes, by hash."""
+    documents: Recent[Reading] = field(default_factory=lambda: Recent(128))
+    """Small documents that were found right, by a digest of how they were written."""
+    inputs: Recent[Inputs] = field(default_factory=lambda: Recent(512))
+    """What documents take as input, by hash."""
+    folded: Recent[bool] = field(default_factory=lambda: Recent(20_000))
+    """Keys of documents that were seen whole."""
     heavy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(HEAVY_REQUESTS))
     streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_STREAMS))
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -72,6 +80,7 @@ class ApiContext:
             partitions=partitions,
             policies=installed_policies(),
             positions=Positions(redis, settings.namespace),
+            accepting=accepting(scripts),
             catalogue=Cached(lambda: reads.read_catalogue(redis, settings.namespace), CATALOGUE_SECONDS),
             readiness=Cached(lambda: check_servers(redis, log, settings.namespace), READINESS_SECONDS),
         )
@@ -86,12 +95,12 @@ class ApiContext:
     async def close(self) -> None:
         """Ends streams and background tasks; the servers' clients belong to whoever made them."""
         self.closing.set()
-        for part in (self.positions, self.catalogue, self.readiness):
+        for part in (self.accepting, self.positions, self.catalogue, self.readiness):
             with contextlib.suppress(asyncio.CancelledError):
                 await part.close()
 
 
-def _context_of(request: Request) -> ApiContext:
+async def _context_of(request: Request) -> ApiContext:  # no plain function: each call of one would take a thread
     context: ApiContext = request.app.state.context
     return context
 

@@ -57,10 +57,10 @@ async def register(context: ApiContext, name: str, body: Body, *, allow_unknown:
     envelope = Envelope(await context.compute(len(body.data), body.load))
     with problems_in(body, ""):
         taken = await checked(context, envelope, len(body.data), trigger=False, allow_unknown=allow_unknown)
-        _check_name(name, taken.document.name)
-        version = StoredVersion(taken.hash, taken.document.version, context.clock.now_ms())
-        await pin(context, taken.canonical, own=Own(name, version, taken.canonical), lenient=allow_unknown)
-    packed = await asyncio.to_thread(zlib.compress, taken.canonical)
+        _check_name(name, taken.read.document.name)
+        version = StoredVersion(taken.read.hash, taken.read.document.version, context.clock.now_ms())
+        await pin(context, taken.read.canonical, own=Own(name, version, taken.read.canonical), lenient=allow_unknown)
+    packed = await asyncio.to_thread(zlib.compress, taken.read.canonical)
     before = await _change(context, name, lambda known: _added(name, known, version, packed))
     newest = before.find(None)
     if newest is not None and newest.hash == version.hash:

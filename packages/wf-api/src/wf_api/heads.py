@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from redis.asyncio import Redis
@@ -41,6 +42,34 @@ class Head:
     def starts(self) -> bool:
         """Whether it will run as soon as what was accepted is folded."""
         return self.status == ExecutionStatus.PENDING and (self.triggered or bool(self.starting))
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """How an execution came to be: the hash of the request, and the records of its creation while not folded."""
+
+    request: str
+    pending: tuple[bytes, ...] = ()
+
+
+async def read_births(redis: Redis, namespace: str, execution_ids: Sequence[str]) -> list[Birth | None]:
+    """How executions came to be; None for those that are not there."""
+    async with redis.pipeline(transaction=False) as pipe:
+        for execution_id in execution_ids:
+            keys = PartitionKeys.of(namespace, partition_of(execution_id))
+            pipe.hget(keys.accepted, f"{execution_id}/create")  # first: see `read_head`
+            pipe.hmget(keys.execution(execution_id), ["status", "request"])
+        replies = iter(await pipe.execute())
+    return [_birth(accepted, *folded) for accepted, folded in zip(replies, replies, strict=True)]
+
+
+def _birth(accepted: bytes | None, status: bytes | None, request: bytes | None) -> Birth | None:
+    if status is not None:
+        return Birth((request or b"").decode())
+    if accepted is None:
+        return None
+    command = unpack_command(accepted)
+    return Birth(command.request, tuple(command.record))
 
 
 async def read_head(redis: Redis, namespace: str, execution_id: str) -> Head:

@@ -9,7 +9,7 @@ from wf_api.intake import Limits, encode_inputs
 from wf_api.problems import unavailable
 from wf_core import payload, wire
 from wf_core.ids import partition_of
-from wf_core.schema.document import WorkflowSchema
+from wf_core.schema.inputs import Inputs
 from wf_core.store.reads import read_document
 
 if TYPE_CHECKING:
@@ -22,23 +22,20 @@ async def input_at_trigger(context: ApiContext, execution_id: str, head: Head, g
 
     Raises the problem 422 when the input that it would start with is wrong or lacks something.
     """
-    document = await _input_schema(context, execution_id, head)
+    inputs = await _inputs(context, execution_id, head)
     value = payload.decode(head.input) if given is None else given
     limit = context.settings.max_payload_bytes
-    (chosen,) = encode_inputs(document.input, [("/input", value)], Limits(limit, limit))
+    (chosen,) = encode_inputs(inputs, [("/input", value)], Limits(limit, limit))
     return None if chosen == head.input else chosen
 
 
-async def _input_schema(context: ApiContext, execution_id: str, head: Head) -> WorkflowSchema:
-    """A document without nodes: all that the check of an input reads. It is kept by the document's hash."""
-    known = context.input_schemas.get(head.document)
-    if known is not None:
-        return known
-    canonical = await document_of(context, execution_id, head)
-    whole = payload.decode(canonical)
-    document = WorkflowSchema.model_construct(name=whole["name"], input=whole.get("input"), nodes={})
-    context.input_schemas.put(head.document, document)
-    return document
+async def _inputs(context: ApiContext, execution_id: str, head: Head) -> Inputs:
+    """What the execution's document takes as input."""
+    known = context.inputs.get(head.document)
+    if known is None:
+        known = Inputs(payload.decode(await document_of(context, execution_id, head)).get("input"))
+        context.inputs.put(head.document, known)
+    return known
 
 
 async def document_of(context: ApiContext, execution_id: str, head: Head) -> bytes:

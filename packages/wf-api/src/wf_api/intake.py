@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from wf_api.body import Body, read_body
+from wf_api.context import INLINE_BYTES
 from wf_api.envelope import Envelope
 from wf_api.pinning import Pinned, pin
-from wf_api.policies import Policies
 from wf_api.problems import MOST_ERRORS, ProblemError, of_document
+from wf_api.reading import Known, Reading, read, read_again
 from wf_core import payload
 from wf_core.errors import DocumentError, PayloadError, Problem
-from wf_core.schema.inputs import Inputs
 from wf_core.schema.loading import yaml_lines
-from wf_core.schema.tasks import check_tasks
-from wf_core.schema.validation import (
-    canonical_bytes,
-    check_policies,
-    document_hash,
-    parse_document,
-)
 
 if TYPE_CHECKING:
     from fastapi import Request
 
     from wf_api.context import ApiContext
-    from wf_core.catalogue import TaskInfo
-    from wf_core.schema.document import WorkflowSchema
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """The names that a document may use. No tasks, or None for policies: nobody here knows, so any will do."""
-
-    tasks: Mapping[str, TaskInfo]
-    policies: Policies | None
+    from wf_api.recent import Recent
+    from wf_core.schema.inputs import Inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +37,7 @@ class Limits:
 class Submission:
     """A document and what came with it, checked. `inputs` are JSON, one an execution; None where none was given."""
 
-    document: WorkflowSchema
-    canonical: bytes
-    hash: str
+    read: Reading
     inputs: tuple[bytes | None, ...]
     labels: dict[str, str]
     trigger: bool
@@ -94,7 +77,7 @@ async def take(  # noqa: PLR0913 - the body, what it holds, and how it is to be 
     with problems_in(body, envelope.prefix):
         unknown = allow_unknown or repeated
         taken = await checked(context, envelope, len(body.data), trigger=trigger, allow_unknown=unknown)
-        return taken if repeated else replace(taken, pinned=await pin(context, taken.canonical))
+        return taken if repeated else replace(taken, pinned=await pin(context, taken.read.canonical))
 
 
 @contextlib.contextmanager
@@ -117,18 +100,21 @@ async def checked(
     Raises DocumentError for what is wrong with the document, and the problem 422 for its inputs.
     """
     known = None if allow_unknown else Known(await context.catalogue.get(), context.policies)
-    limits = Limits(context.settings.max_payload_bytes, context.settings.max_body_bytes)
-    return await context.compute(size, lambda: _check(envelope, known, limits, trigger=trigger))
+    longest = context.settings.max_payload_bytes
+    limits = Limits(longest, max(longest, context.settings.max_body_bytes))
+    # What is large is checked in a thread, and what is remembered stays with the loop's.
+    recent = context.documents if size <= INLINE_BYTES else None
+    return await context.compute(size, lambda: _check(envelope, known, limits, recent, trigger=trigger))
 
 
-def encode_inputs(
-    schema: dict[str, Any] | None, placed: Iterable[tuple[str, Any]], limits: Limits
-) -> tuple[bytes, ...]:
+def encode_inputs(inputs: Inputs, placed: Iterable[tuple[str, Any]], limits: Limits) -> tuple[bytes, ...]:
     """Inputs, each with its pointer, as JSON with the defaults of their schema filled in; None stands for `{}`.
 
     Raises the problem 422 with what is wrong with any of them.
     """
-    inputs, encoded, problems, size = Inputs(schema), [], [], 0
+    size = 0
+    encoded: list[bytes] = []
+    problems: list[Problem] = []
     for pointer, value in placed:
         try:
             encoded.append(payload.encode(inputs.filled(value, pointer), limit=limits.input, what="the input"))
@@ -147,16 +133,15 @@ def encode_inputs(
     return tuple(encoded)
 
 
-def _check(envelope: Envelope, known: Known | None, limits: Limits, *, trigger: bool) -> Submission:
-    document = parse_document(envelope.workflow, lambda read: _unknown_names(read, known))
+def _check(
+    envelope: Envelope, known: Known | None, limits: Limits, recent: Recent[Reading] | None, *, trigger: bool
+) -> Submission:
+    taken = read(envelope.workflow, known) if recent is None else read_again(envelope.workflow, known, recent)
     starts = trigger or envelope.trigger
-    canonical = canonical_bytes(document)
     return Submission(
-        document=document,
-        canonical=canonical,
-        hash=document_hash(canonical),
-        inputs=_inputs(envelope, document, limits, starts=starts),
-        labels={**document.labels, **envelope.labels},
+        read=taken,
+        inputs=_inputs(envelope, taken.inputs, limits, starts=starts),
+        labels={**taken.document.labels, **envelope.labels},
         trigger=starts,
         is_batch=envelope.is_batch,
     )
@@ -176,19 +161,10 @@ def _with_lines(error: DocumentError, body: Body, prefix: str) -> DocumentError:
     )
 
 
-def _inputs(envelope: Envelope, document: WorkflowSchema, limits: Limits, *, starts: bool) -> tuple[bytes | None, ...]:
+def _inputs(envelope: Envelope, inputs: Inputs, limits: Limits, *, starts: bool) -> tuple[bytes | None, ...]:
     """What is given is checked now; what is required may still come with the trigger."""
     if starts:
-        return encode_inputs(document.input, envelope.placed(), limits)
+        return encode_inputs(inputs, envelope.placed(), limits)
     given = [(pointer, value) for pointer, value in envelope.placed() if value is not None]
-    encoded = iter(encode_inputs(document.input, given, limits))
+    encoded = iter(encode_inputs(inputs, given, limits))
     return tuple(None if value is None else next(encoded) for value in envelope.inputs)
-
-
-def _unknown_names(document: WorkflowSchema, known: Known | None) -> list[Problem]:
-    if known is None:
-        return []
-    problems = check_tasks(document, known.tasks) if known.tasks else []
-    if known.policies is not None:
-        problems += check_policies(document, known.policies.retry, known.policies.scheduling)
-    return problems

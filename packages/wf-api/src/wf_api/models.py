@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
 
 from wf_core.states import AttemptClass, AttemptStatus, ExecutionStatus, NodeStatus
 
@@ -90,6 +91,12 @@ class CreatedModel(CommandModel):
 
     output: Any = None
     error: FirstFailureModel | None = None
+
+
+class BatchModel(BaseModel):
+    """Executions were created, in the order of their inputs."""
+
+    executions: list[CommandModel]
 
 
 class NodeSummaryModel(Shape):
@@ -352,3 +359,37 @@ class ReadyModel(Shape):
 
     status: Literal["ready"]
     checks: dict[str, str]
+
+
+_SHOWN: tuple[type[BaseModel], ...] = (
+    BatchModel,
+    CommandModel,
+    CreatedModel,
+    DeadLetterModel,
+    DefinitionModel,
+    ExecutionModel,
+    HealthModel,
+    NodeModel,
+    PageModel[DeadLetterModel],
+    PageModel[DefinitionItemModel],
+    PageModel[EventModel],
+    PageModel[NodeItemModel],
+    PageModel[OrderedModel],
+    PageModel[SummaryModel],
+    PageModel[TaskModel],
+    PageModel[WorkerModel],
+    ReadyModel,
+    RegisteredModel,
+    RemovedModel,
+    ResultsModel,
+    SettledModel,
+    ValidationModel,
+    WhyModel,
+)
+
+
+def shapes(reference: str) -> dict[str, Any]:
+    """The JSON Schemas of all answers and of their parts, by name; `reference` is how they name each other."""
+    _, document = models_json_schema([(model, "serialization") for model in _SHOWN], ref_template=reference)
+    found: dict[str, Any] = document["$defs"]
+    return found

@@ -7,9 +7,13 @@ from typing import Any
 
 from wf_api import idempotency, problems
 from wf_api.body import JSON
-from wf_api.models import ProblemModel
 from wf_core.schema.validation import workflow_json_schema
 
+WORKFLOW = "Workflow"
+PROBLEM = "ProblemModel"
+_DEFS = "#/$defs/"
+_SCHEMAS = "#/components/schemas/"
+_IN_REFERENCES = str.maketrans("[]", "__")
 _SENTENCES = {
     400: "The request or its body cannot be parsed",
     401: "The API key is missing or wrong",
@@ -29,9 +33,22 @@ OF_ALL = (401, 405, 500)
 """Statuses that any route may answer."""
 
 
+def shows(
+    shape: str, *statuses: int, status: int = 200, also: str | None = None, says: str = "Successful Response"
+) -> dict[int | str, dict[str, Any]]:
+    """What a route answers: JSON of a shape of `models`, by its name there, and the problems with `statuses`.
+
+    `also` is another media type that it may answer with. The shapes are made when somebody asks for /openapi.json.
+    """
+    content = {JSON: {"schema": {"$ref": _SCHEMAS + shape.translate(_IN_REFERENCES)}}}
+    if also is not None:
+        content[also] = {"schema": {"type": "string"}}
+    return {status: {"description": says, "content": content}} | responses(*statuses)
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems that a route may answer."""
-    content = {problems.MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{ProblemModel.__name__}"}}}
+    content = {problems.MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}{PROBLEM}"}}}
     found: dict[int | str, dict[str, Any]] = {}
     for status in sorted({*statuses, *OF_ALL}):
         found[status] = {"description": _SENTENCES[status], "content": content}
@@ -67,18 +84,17 @@ _PREFER = {
 }
 
 
-WORKFLOW = "Workflow"
-_DEFS = "#/$defs/"
-_SCHEMAS = "#/components/schemas/"
-
-
 def complete(document: dict[str, Any], *, needs_key: bool) -> dict[str, Any]:
-    """FastAPI's document with what it does not know: our problems, the workflow's schema, the key."""
+    """FastAPI's document with what it does not know: our answers and problems, the workflow's schema, the key."""
+    # Imported here: a server that nobody asks for this document is smaller, and starts sooner.
+    from wf_api.models import ProblemModel, shapes
+
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
-    schemas |= _hoisted(ProblemModel.__name__, ProblemModel.model_json_schema())
+    schemas |= shapes(_SCHEMAS + "{model}")
+    schemas |= _hoisted(PROBLEM, ProblemModel.model_json_schema())
     schemas |= _hoisted(WORKFLOW, workflow_json_schema())
     for operation in _operations(document):
         unsaid = operation["responses"].get("422", {}).get("content", {}).get(JSON)

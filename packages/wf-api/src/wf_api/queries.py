@@ -22,6 +22,8 @@ S = TypeVar("S", bound=StrEnum)
 
 async def only_known(request: Request) -> None:
     """A dependency of routes. Raises the problem 422 for query parameters that the route does not take."""
+    if not request.query_params:
+        return
     route = request.scope["route"].dependant
     known = [field.alias for part in (route, *route.dependencies) for field in part.query_params]
     problems = [

@@ -21,6 +21,10 @@ class Recent(Generic[T]):
             self._values.move_to_end(key)
         return self._values.get(key)
 
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._values.clear()
+
     def put(self, key: str, value: T) -> None:
         """Keeps a value."""
         self._values[key] = value

@@ -1,4 +1,4 @@
-"""From a request to an execution: its document comes with it, or is a registered definition."""
+"""From a request to executions: their document comes with it, or is a registered definition."""
 
 from __future__ import annotations
 
@@ -43,16 +43,17 @@ class Wish:
 
 
 async def submit(context: ApiContext, body: Body, envelope: Envelope, wish: Wish, idempotency: Idempotency) -> Response:
-    """Creates the execution that POST /workflow asks for. Raises the problems 409, 422 and 503."""
+    """Creates what POST /workflow or POST /workflow/batch asks for. Raises the problems 409, 422 and 503."""
     if isinstance(envelope.workflow, str):
         reference = Reference.parse(envelope.workflow)
         return await submit_registered(context, reference, envelope, wish, idempotency, name_at=envelope.prefix)
-    repeated = await is_known(context, idempotency)  # a repetition gets its first answer, whoever knows its tasks now
+    # A repetition gets its first answer, whoever knows its tasks now.
+    repeated = await is_known(context, idempotency, len(envelope.inputs))
     submission = await take(
         context, body, envelope, trigger=wish.trigger, allow_unknown=wish.allow_unknown, repeated=repeated
     )
     creation = await create(context, submission, idempotency, wait=not wish.hurry)
-    return await _answer(context, creation, wish, triggered=submission.trigger)
+    return await _answer(context, creation, wish, triggered=submission.trigger, is_batch=envelope.is_batch)
 
 
 async def submit_registered(  # noqa: PLR0913 - the definition, what comes with it, where it is named
@@ -65,17 +66,18 @@ async def submit_registered(  # noqa: PLR0913 - the definition, what comes with 
     name_at: str | None = None,
     version_at: str = "",
 ) -> Response:
-    """Creates an execution of a registered definition. Raises as `submit`, and as `definition` when it is not there."""
+    """Creates executions of a registered definition. Raises as `submit`, and as `definition` when it is not there."""
     trigger = wish.trigger or envelope.trigger
-    asked = [reference.name, reference.version, envelope.input, envelope.labels, trigger]
-    creation = await repetition(context, idempotency, request_of(*asked), trigger=trigger, wait=not wish.hurry)
+    asked = [reference.name, reference.version, envelope.given, envelope.labels, trigger]
+    count = len(envelope.inputs)
+    creation = await repetition(context, idempotency, count, request_of(*asked), trigger=trigger, wait=not wish.hurry)
     if creation is None:
         submission = await take_registered(
             context, reference, replace(envelope, trigger=trigger), wish, name_at=name_at, version_at=version_at
         )
         submission = replace(submission, asked=tuple(asked))
         creation = await create(context, submission, idempotency, wait=not wish.hurry)
-    return await _answer(context, creation, wish, triggered=trigger)
+    return await _answer(context, creation, wish, triggered=trigger, is_batch=envelope.is_batch)
 
 
 async def take_registered(  # noqa: PLR0913 - the definition, what comes with it, where it is named
@@ -96,21 +98,22 @@ async def take_registered(  # noqa: PLR0913 - the definition, what comes with it
         taken = await checked(
             context, envelope, len(canonical), trigger=envelope.trigger, allow_unknown=wish.allow_unknown
         )
-        return replace(taken, pinned=await pin(context, taken.canonical))
+        return replace(taken, pinned=await pin(context, taken.read.canonical))
     except DocumentError as error:
         raise of_document(error) from error
 
 
-async def _answer(context: ApiContext, creation: Creation, wish: Wish, *, triggered: bool) -> Response:
-    headers = {"Location": f"/workflows/{creation.execution_id}"}
-    if wish.hurry:
-        headers["Preference-Applied"] = "respond-async"
-    if wish.seconds and triggered and await wait_for_end(context, creation.execution_id, wish.seconds):
+async def _answer(context: ApiContext, creation: Creation, wish: Wish, *, triggered: bool, is_batch: bool) -> Response:
+    headers = {"Preference-Applied": "respond-async"} if wish.hurry else {}
+    shown: list[dict[str, Any]] = [
+        {"execution_id": execution_id, "status": creation.status, **pending(delivery)}
+        for execution_id, delivery in zip(creation.execution_ids, creation.deliveries, strict=True)
+    ]
+    if is_batch:
+        return answer({"executions": shown}, 201, headers)
+    (execution_id,) = creation.execution_ids
+    headers["Location"] = f"/workflows/{execution_id}"
+    if wish.seconds and triggered and await wait_for_end(context, execution_id, wish.seconds):
         async with asyncio.timeout(ANSWER_SECONDS):
-            return answer(await execution_end(context, creation.execution_id), 201, headers)
-    shown: dict[str, Any] = {
-        "execution_id": creation.execution_id,
-        "status": creation.status,
-        **pending(creation.delivery),
-    }
-    return answer(shown, 201, headers)
+            return answer(await execution_end(context, execution_id), 201, headers)
+    return answer(shown[0], 201, headers)

@@ -1,10 +1,29 @@
-"""The garbage collector, paused while very many objects are made that all stay."""
+"""The garbage collector, which has little to find here: records, states and requests refer to each other in no circle."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_USUAL = gc.get_threshold()
+_RARE = (50_000, 20, 100)
+"""Objects made and not freed before the youngest are looked at, and how often that goes on to older ones."""
+
+
+def collect_rarely() -> None:
+    """For a process of ours: the default looks at all objects so often that the longest pauses are its own."""
+    gc.set_threshold(*_RARE)
+
+
+def collect_as_usual() -> None:
+    """For a process that runs others' code."""
+    gc.set_threshold(*_USUAL)
+
+
+def set_apart() -> None:
+    """What a process has now it keeps: its modules, classes and connections are never looked at again."""
+    gc.freeze()
 
 
 @contextmanager

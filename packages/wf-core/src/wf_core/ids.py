@@ -14,12 +14,12 @@ _ID_LENGTH = 28
 MAX_PARTITIONS = 32 * 32
 
 
+_PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
+
+
 def _base32(value: int, length: int) -> str:
-    digits = []
-    for _ in range(length):
-        value, digit = divmod(value, 32)
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+    """`length`, which is even, digits of `value`."""
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(5 * length - 10, -1, -10)])
 
 
 def new_execution_id(partition: int, now_ms: int) -> str:
@@ -39,13 +39,10 @@ def derived_execution_ids(idempotency_key: str, partitions: int, count: int) -> 
 
     The first is the one that the key gives to a single execution: whoever has it has the key.
     """
-    first = int.from_bytes(hashlib.sha256(idempotency_key.encode()).digest(), "big")
-    home = first >> 128
-    digests = [first]
-    for index in range(1, count):  # no key holds a space
-        digests.append(int.from_bytes(hashlib.sha256(f"{idempotency_key} {index}".encode()).digest()[16:], "big"))
+    first = _digest(idempotency_key)
+    digests = [first, *(_digest(f"{idempotency_key} {index}") for index in range(1, count))]  # no key holds a space
     return tuple(
-        _base32(_version_8(digest & (2**128 - 1)), 26) + _base32((home + index) % partitions, 2)
+        _base32(_version_8(digest & (2**128 - 1)), 26) + _base32(((first >> 128) + index) % partitions, 2)
         for index, digest in enumerate(digests)
     )
 
@@ -60,6 +57,10 @@ def child_execution_id(token: str) -> str:
     return _base32(_version_8(value), 26) + _base32(home, 2)
 
 
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
+
+
 def _version_8(value: int) -> int:
     """128 bits of a hash with the version and variant of RFC 9562, version 8."""
     return value & ~(0xF << 76) & ~(0x3 << 62) | 8 << 76 | 2 << 62
@@ -67,7 +68,7 @@ def _version_8(value: int) -> int:
 
 def is_execution_id(text: str) -> bool:
     """Whether `text` has the form of an execution id."""
-    return len(text) == _ID_LENGTH and all(c in _VALUE for c in text)
+    return len(text) == _ID_LENGTH and not text.strip(_ALPHABET)
 
 
 def partition_of(execution_id: str) -> int:

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Protocol
 
 import structlog
 import structlog.tracebacks
 from structlog.typing import Processor
 
-from wf_core.settings import Settings
+
+class LogSettings(Protocol):
+    """What of the settings concerns logs."""
+
+    @property
+    def log_level(self) -> str:
+        """The lowest level that is logged."""
+
+    @property
+    def log_format(self) -> str:
+        """`auto`, `json` or `console`."""
+
 
 # Without local variables: they hold users' data, and printing them takes seconds.
 _tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 
-def configure(settings: Settings, service: str) -> None:
+def configure(settings: LogSettings, service: str) -> None:
     """Sends our logs and those of libraries to stderr in one format. Called once by a process, never by a library."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     shared: list[Processor] = [

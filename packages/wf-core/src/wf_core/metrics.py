@@ -6,35 +6,45 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import cached_property
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import structlog
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest, start_http_server
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from wf_core.errors import SetupError
 from wf_core.settings import Settings
+
+if TYPE_CHECKING:
+    # Imported where numbers are shown: it brings an HTTP server with it, and most processes serve none.
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
 
 log = structlog.get_logger(__name__)
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
-class Counters(Collector):
+class Counters:
     """Numbers by name and labels. `inc` adds (names end in `_total`), `set` replaces (gauges).
 
     `meanings` says in a sentence what the number of a name is. Every name gets the prefix `wf_` when it is shown.
     """
 
     def __init__(self, meanings: Mapping[str, str] = MappingProxyType({})) -> None:
-        self.registry = CollectorRegistry()
-        """These numbers, and memory, processor time and open files of the process."""
         self._meanings = meanings
         self._counters: defaultdict[_Key, float] = defaultdict(float)
         self._gauges: dict[_Key, float] = {}
-        self.registry.register(self)
-        ProcessCollector(registry=self.registry)
+
+    @cached_property
+    def registry(self) -> CollectorRegistry:
+        """These numbers, and memory, processor time and open files of the process."""
+        from prometheus_client import CollectorRegistry, ProcessCollector
+
+        registry = CollectorRegistry()
+        registry.register(self)  # type: ignore[arg-type] # it asks for `collect` alone
+        ProcessCollector(registry=registry)
+        return registry
 
     def inc(self, name: str, by: float = 1, **labels: str) -> None:
         """Adds `by` to the counter."""
@@ -62,6 +72,8 @@ class Counters(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All numbers as prometheus_client wants them. It asks from a thread of its own, so it gets copies."""
+        from prometheus_client.metrics_core import Metric
+
         for kind, values in (("counter", self._counters.copy()), ("gauge", self._gauges.copy())):
             families: dict[str, Metric] = {}
             for (name, labels), value in sorted(values.items()):
@@ -73,6 +85,8 @@ class Counters(Collector):
 
     def render(self) -> str:
         """The text that Prometheus scrapes."""
+        from prometheus_client import generate_latest
+
         return generate_latest(self.registry).decode()
 
 
@@ -85,6 +99,8 @@ async def serve_metrics(settings: Settings, counters: Counters) -> AsyncIterator
     if not settings.metrics_port:
         yield
         return
+    from prometheus_client import start_http_server
+
     address = f"{settings.metrics_host}:{settings.metrics_port}"
     try:
         server, thread = start_http_server(settings.metrics_port, settings.metrics_host, counters.registry)

@@ -15,6 +15,8 @@ MOST_DEPTH = 200
 
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
 _decoder = msgspec.json.Decoder()
+# Not msgspec's: it writes some floats in another way, refuses long integers, and takes what is no JSON.
+_to_text = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 
 
 def encode(value: Any, *, limit: int | None = None, what: str = "the value") -> bytes:
@@ -24,7 +26,7 @@ def encode(value: Any, *, limit: int | None = None, what: str = "the value") -> 
     message.
     """
     try:
-        data = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+        data = b"null" if value is None else _to_text(value).encode()
     except UnicodeEncodeError as error:
         raise PayloadError(f"{what} holds a lone surrogate, which no JSON text may carry") from error
     except (TypeError, ValueError, RecursionError) as error:

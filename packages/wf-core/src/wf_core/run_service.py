@@ -15,7 +15,9 @@ from redis.exceptions import RedisError
 
 from wf_core import failpoints
 from wf_core import logging as wf_logging
+from wf_core.collector import set_apart
 from wf_core.errors import SetupError, UnavailableError
+from wf_core.loops import new_event_loop
 from wf_core.services import Service
 from wf_core.settings import Settings
 from wf_core.store.client import redis_errors
@@ -42,7 +44,7 @@ def run_service(factory: Callable[[Settings], Service], name: str, settings: Set
         return EXIT_SETUP
     wf_logging.configure(chosen, name)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
             return runner.run(_serve(factory, chosen, name))
     except KeyboardInterrupt:
         return EXIT_FAILED
@@ -63,6 +65,7 @@ async def _serve(factory: Callable[[Settings], Service], settings: Settings, nam
             failpoints.activate(os.environ)
             service = factory(settings)
             if await _started(service, stop):
+                set_apart()
                 log.info("started", service=name)
                 await service.run(stop)
             log.info("stopped", service=name)
@@ -117,13 +120,3 @@ def _signals(stop: asyncio.Event, task: asyncio.Task[int]) -> Iterator[None]:
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Uvloop's loop where it is installed; it is an option, never a requirement."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory

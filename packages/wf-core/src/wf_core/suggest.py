@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from itertools import islice
 
@@ -15,6 +14,8 @@ def nearest(word: str, known: Collection[str], count: int = 1) -> list[str]:
 
     Among more than 2,000 candidates of about its length only the first 2,000 are looked at.
     """
+    import difflib  # for mistakes only
+
     folded = word.casefold()
     same = [name for name in islice(known, 10 * _MOST) if name.casefold() == folded and name != word]
     near = (name for name in known if abs(len(name) - len(word)) <= _SLACK or word in name or name in word)

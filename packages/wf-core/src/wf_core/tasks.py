@@ -166,6 +166,11 @@ class Task:
         except Exception:  # noqa: BLE001 - a type without a schema is allowed as an output: its value decides
             return _output_adapter(Any)
 
+    @cached_property
+    def _none_is_null(self) -> bool:
+        """Whether no annotation can make anything else of a None that the function returns."""
+        return self._hints.get("return", Any) in (Any, type(None))
+
     def parameters_schema(self) -> dict[str, Any]:
         """JSON Schema of the parameters object. Raises PluginError when the annotations give none."""
         try:
@@ -182,6 +187,8 @@ class Task:
 
     def bind(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Keyword arguments for the function, validated and converted. Raises ParametersError with every problem."""
+        if not params and not self._parameters:
+            return {}
         try:
             model = self.model.model_validate(dict(params))
         except ValidationError as error:
@@ -190,12 +197,14 @@ class Task:
                 for e in error.errors(include_input=False, include_url=False)
             )
             raise ParametersError(self.name, problems) from error
-        bound = {name[2:]: getattr(model, name) for name in type(model).model_fields}
+        bound = {name[2:]: value for name, value in vars(model).items()}
         bound.update(model.model_extra or {})
         return bound
 
     def dump_output(self, value: Any) -> Any:
         """`value` as plain JSON values. Raises PayloadError through the encoder later when something is left over."""
+        if value is None and self._none_is_null:
+            return None
         return self.output_adapter.dump_python(value, mode="json", by_alias=True, warnings=False)
 
 

@@ -115,7 +115,7 @@ async def test_any_name_of_a_node_can_be_claimed(scripts: Scripts, keys: Partiti
 async def test_no_tokens_no_answers(scripts: Scripts, keys: PartitionKeys, owner):
     """An empty batch is allowed."""
     assert await scripts.claim(keys, "w1", [], []) == []
-    assert await scripts.beat(keys, "w1", [], []) == BeatReply([], [], [])
+    assert await scripts.beat(keys, "w1", [], []) == BeatReply([], [], [], [])
     assert await scripts.withdraw(keys, "owner", []) == []
 
 
@@ -131,7 +131,7 @@ async def test_a_beat_cancels_what_is_not_in_flight(scripts: Scripts, keys: Part
     await owner.dispatch(A, B)
     await scripts.claim(keys, "w1", [A, B], [False, False])
     await owner.end(A)
-    assert await scripts.beat(keys, "w1", [A, B], []) == BeatReply([A], [], [])
+    assert await scripts.beat(keys, "w1", [A, B], []) == BeatReply([A], [], [], [])
 
 
 async def test_a_beat_cancels_what_another_holds(scripts: Scripts, keys: PartitionKeys, redis: Redis, owner):
@@ -139,28 +139,28 @@ async def test_a_beat_cancels_what_another_holds(scripts: Scripts, keys: Partiti
     await owner.dispatch(A, B)
     await scripts.claim(keys, "w2", [A], [False])
     await scripts.withdraw(keys, "owner", [B])
-    assert await scripts.beat(keys, "w1", [A, B], []) == BeatReply([A, B], [], [])
+    assert await scripts.beat(keys, "w1", [A, B], []) == BeatReply([A, B], [], [], [])
     assert await holder(redis, keys, A) == "w2"
 
 
 async def test_a_beat_asserts_a_forgotten_claim(scripts: Scripts, keys: PartitionKeys, redis: Redis, owner):
     """A claim that a roll-back of Redis forgot is written again, for finished attempts too."""
     await owner.dispatch(A, B)
-    assert await scripts.beat(keys, "w1", [A], [(B, 99, "log-1")]) == BeatReply([], [], [])
+    assert await scripts.beat(keys, "w1", [A], [(B, 99, "log-1")]) == BeatReply([], [], [], [])
     assert await holder(redis, keys, A) == await holder(redis, keys, B) == "w1"
 
 
 async def test_a_beat_judges_nothing_before_the_partition_is_live(scripts: Scripts, keys: PartitionKeys, owner):
     """While the owner replays the log nothing is reported gone."""
     await owner.take(live=False)
-    assert await scripts.beat(keys, "w1", [A], [(B, 1, "log-1")]) == BeatReply([], [], [])
+    assert await scripts.beat(keys, "w1", [A], [(B, 1, "log-1")]) == BeatReply([], [], [], [])
 
 
 async def test_a_folded_result_may_be_forgotten(scripts: Scripts, keys: PartitionKeys, owner):
     """A worker keeps a result until its token left the in-flight set."""
     await owner.dispatch(A, B)
     await owner.end(A)
-    assert await scripts.beat(keys, "w1", [], [(A, 1, "log-1"), (B, 99, "log-1")]) == BeatReply([], [A], [])
+    assert await scripts.beat(keys, "w1", [], [(A, 1, "log-1"), (B, 99, "log-1")]) == BeatReply([], [A], [], [])
 
 
 @pytest.mark.parametrize(
@@ -174,14 +174,14 @@ async def test_a_result_that_the_fold_passed_by_is_sent_again(
     await scripts.renew(keys, "owner", 60_000, 0, live=True)
     await owner.dispatch(A)
     reply = await scripts.beat(keys, "w1", [], [(A, offset, incarnation)])
-    assert reply == BeatReply([], [], [A] if again else [])
+    assert reply == BeatReply([], [], [A] if again else [], [])
 
 
 async def test_the_result_of_a_condemned_attempt_is_kept(scripts: Scripts, keys: PartitionKeys, owner):
     """Until the fold decided between the result and the loss, the worker neither forgets nor repeats it."""
     await owner.dispatch(A)
     await scripts.withdraw(keys, "owner", [A])
-    assert await scripts.beat(keys, "w1", [], [(A, 99, "log-1")]) == BeatReply([], [], [])
+    assert await scripts.beat(keys, "w1", [], [(A, 99, "log-1")]) == BeatReply([], [], [], [])
 
 
 async def test_a_claim_that_its_holder_does_not_know_is_dropped(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -15,6 +16,7 @@ from wf_core.store import reads
 from wf_core.store.codec import AttemptRecord, pack_node
 from wf_core.store.commands import pack_command
 from wf_core.store.scripts import Scripts
+from wf_core.store.shared import SharedClient
 from wf_core.wire import Failure
 
 CREATED = 1_800_000_000_000
@@ -429,16 +431,16 @@ async def test_round_trips_do_not_grow_with_the_execution(redis: Redis, namespac
 
 
 async def trips(redis: Redis, namespace: str, execution_id: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    assert isinstance(redis, SharedClient)
     count = 0
-    pool = redis.connection_pool
-    taken = pool.get_connection
+    run = redis.run
 
-    async def get_connection(*args: object, **options: object) -> object:
+    async def counted(commands: Sequence[tuple[object, ...]]) -> list[object]:
         nonlocal count
         count += 1
-        return await taken(*args, **options)
+        return await run(commands)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pool, "get_connection", get_connection)
+        patch.setattr(redis, "run", counted)
         await reads.read_execution(redis, namespace, execution_id)
     return count

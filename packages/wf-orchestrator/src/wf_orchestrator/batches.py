@@ -20,7 +20,7 @@ from wf_core.wire import Document, Event, Retried
 from wf_orchestrator import caching, checkpoint, concurrency, dead_letters, loading, timers
 from wf_orchestrator.context import Context
 from wf_orchestrator.machine.decide import decide
-from wf_orchestrator.machine.effects import ClearTimer, Dispatch, Effect, Ended, Outcome, SetTimer
+from wf_orchestrator.machine.effects import Begun, ClearTimer, Dispatch, Effect, Ended, Outcome, SetTimer, StopTails
 from wf_orchestrator.machine.snapshot import outbox_score, to_ops
 from wf_orchestrator.machine.state import Execution, PartitionState
 from wf_orchestrator.ownership import go_live
@@ -152,19 +152,21 @@ async def deliver(context: Context, partition: Partition, outcomes: Sequence[Out
     if partition.live:  # else it happened before: what got lost is asked for again
         await concurrency.send(context, outcomes)
         await caching.store(context, outcomes)
-    cancelled = [e.token for o in outcomes for e in o.effects if isinstance(e, Ended) and e.cancel]
-    if cancelled:
-        await _tell_workers(context, cancelled)
+    if told := [word for o in outcomes for e in o.effects if (word := _word_for_workers(e))]:
+        await _tell_workers(context, told)
 
 
 def _remember(partition: Partition, waiting: dict[str, OutboxEntry], effect: Effect) -> None:
     match effect:
         case Dispatch():
             waiting[effect.token] = _entry(effect)
+        case Begun():
+            partition.begun.add(effect.token)
         case Ended():
             waiting.pop(effect.token, None)
             partition.outbox.discard(effect.token)
             partition.sent.pop(effect.token, None)
+            partition.begun.discard(effect.token)
         case SetTimer():
             partition.timers.set(timers.member(effect.kind, effect.token), effect.due_ms)
         case ClearTimer():
@@ -177,10 +179,20 @@ def _entry(effect: Dispatch) -> OutboxEntry:
     return OutboxEntry(float(outbox_score(effect)), effect.token, effect.queue, wire.encode(effect.message))
 
 
-async def _tell_workers(context: Context, tokens: list[str]) -> None:
+def _word_for_workers(effect: Effect) -> str:
+    """What workers shall hear of it: a token that is not wanted, or an execution of which they begin nothing more."""
+    match effect:
+        case Ended(cancel=True):
+            return effect.token
+        case StopTails():
+            return effect.execution
+    return ""
+
+
+async def _tell_workers(context: Context, words: list[str]) -> None:
     try:
-        await context.queries.publish_cancelled(tokens)
-    except redis_errors as error:  # only a shortcut: the next heartbeat of the worker tells it as well
+        await context.queries.publish_cancelled(words)
+    except redis_errors as error:  # only a shortcut: the next heartbeat, or the next fold, tells it as well
         context.health.failed(error)
 
 

@@ -27,6 +27,9 @@ def orchestrator() -> None:
     Servers and limits come from APP_* variables. Any number of orchestrators share the partitions; SIGTERM gives them
     back and leaves.
     """
+    from wf_core.lean import import_structlog
+
+    import_structlog()
     from wf_core.run_service import run_service
     from wf_orchestrator.service import OrchestratorService
 

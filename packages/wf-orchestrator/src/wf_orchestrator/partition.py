@@ -41,6 +41,10 @@ class Partition:
     watch: Watch = field(default_factory=Watch)
     sent: dict[str, Sent] = field(default_factory=dict)
     """Tokens in flight whose message was sent."""
+    begun: set[str] = field(default_factory=set)
+    """Tokens in flight that their workers began by themselves: no message of theirs is anywhere."""
+    begun_known: bool = False
+    """Those of earlier owners are among them."""
     documents: set[str] = field(default_factory=set)
     """Hashes of documents that Redis holds whole for this partition."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -50,15 +50,6 @@ class Claims(NamedTuple):
     beats: dict[str, str]
 
 
-class _Catalogue(msgspec.Struct, frozen=True):
-    """Of a worker's entry: the hash of what it can run."""
-
-    catalogue: str = ""
-
-
-_catalogue = msgspec.json.Decoder(_Catalogue)
-
-
 class Backlog(NamedTuple):
     """What waits in a partition, and how much there is of what."""
 
@@ -214,6 +205,14 @@ class Queries:
         """Where the newest copy of each token in flight was sent."""
         found = _named(await cast("Any", self._redis.hgetall(keys.sent)))
         return {token: where.decode() for token, where in found.items()}
+
+    async def begun(self, keys: PartitionKeys) -> set[str]:
+        """Tokens in flight without a message: their workers began them by themselves."""
+        pipe = self._pipeline()
+        pipe.hkeys(keys.in_flight)
+        pipe.hkeys(keys.messages)
+        in_flight, messages = await pipe.execute()
+        return {token.decode() for token in set(in_flight).difference(messages)}
 
     async def claims(self, partitions: Sequence[PartitionKeys]) -> list[Claims]:
         """Claims and heartbeats of partitions, in their order, in one round trip."""
@@ -371,17 +370,20 @@ class Queries:
         for worker in workers:
             pipe.get(self._keys.worker(worker.decode()))
         try:
-            used = {_catalogue.decode(entry).catalogue.encode() for entry in await pipe.execute() if entry}
+            used = {msgspec.json.decode(one).get("catalogue", "").encode() for one in await pipe.execute() if one}
         except msgspec.MsgspecError:  # who can say what it uses
             return
         if unused := listed - used:
             await redis.hdel(self._keys.catalogues, *unused)
 
-    async def publish_cancelled(self, tokens: Sequence[str]) -> None:
-        """Tells workers at once which attempts are over; BEAT tells them in any case."""
+    async def publish_cancelled(self, words: Sequence[str]) -> None:
+        """Tells workers at once which attempts (tokens) are over; BEAT tells them in any case.
+
+        An execution's id says that they begin nothing more of it by themselves.
+        """
         pipe = self._pipeline()
-        for token in tokens:
-            pipe.publish(self._keys.cancel_channel, token)
+        for word in words:
+            pipe.publish(self._keys.cancel_channel, word)
         await pipe.execute()
 
     async def _fields(self, key: str, fields: Sequence[str]) -> list[bytes | None]:

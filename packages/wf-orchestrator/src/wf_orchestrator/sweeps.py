@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 APPEND_PAUSE = 2.0
 """Seconds before a `lost` record that had no effect yet is appended again."""
+_NOWHERE = ""
+"""Where the message of an attempt is that has none."""
 MOST = 500
 """Tokens that one step of a sweep settles in a partition."""
 ACCEPTED_SECONDS = 5.0
@@ -92,7 +94,10 @@ async def _append_lost(
 
 
 async def orphans(context: Context, partition: Partition, *, look_at_ends: bool = False) -> None:
-    """Messages that were passed without a claim, or are not in the log (any more). Step of every 2 s.
+    """Messages that were passed without a claim, or are not in the log (any more), and attempts that never had one.
+
+    Step of every 2 s. An attempt that its worker began by itself has a claim from the start, and loses it when that
+    worker does not know of it: it had given up before the record that began it was folded.
 
     `look_at_ends` also asks the log for the ends of task partitions, which costs a request each. As long as something
     is suspected they are asked for anyway: what lies past an end must be seen there for a whole death time.
@@ -103,20 +108,30 @@ async def orphans(context: Context, partition: Partition, *, look_at_ends: bool 
     old = {token: sent.where for token, sent in partition.sent.items() if now - sent.since > orphan}
     watch = partition.watch
     passed = await _passed(context, old, look_at_ends=look_at_ends or bool(watch.unclaimed))
+    passed |= dict.fromkeys(sorted(await _begun(context, partition)), _NOWHERE)
     claimed = await context.queries.claimed(partition.keys, list(passed))
     watch.unclaimed = {t: watch.unclaimed.get(t, now) for t in passed if t not in claimed}
     lost: list[tuple[str, str, int]] = []
     for token, since in list(watch.unclaimed.items())[:MOST]:
         if now - since < context.settings.death_seconds or not watch.may_append(token, now, APPEND_PAUSE):
             continue  # a worker that Redis forgot asserts its claim within a death time
-        where = str(passed[token])
+        where = passed[token]
         if await context.scripts.condemn(partition.keys, partition.nonce, token, None, None, where=where):
             lost.append((token, "", round((now - since) * 1000)))
     await _append_lost(context, partition, "orphan", lost)
 
 
-async def _passed(context: Context, old: dict[str, Where], *, look_at_ends: bool) -> dict[str, Where]:
-    """Those whose message no worker will read: its offset was committed, or the log does not hold it."""
+async def _begun(context: Context, partition: Partition) -> set[str]:
+    """The attempts in flight that their workers began by themselves."""
+    if not partition.begun_known:
+        async with partition.lock:  # between two batches: what ends while it is being read would come back
+            partition.begun |= await context.queries.begun(partition.keys)
+            partition.begun_known = True
+    return partition.begun
+
+
+async def _passed(context: Context, old: dict[str, Where], *, look_at_ends: bool) -> dict[str, str]:
+    """Those whose message no worker will read, and where it is: its offset was committed, or the log lacks it."""
     prefix = len(topics.tasks(context.namespace, ""))
     sources = {where.source for where in old.values()}
     places = {source: (source.topic[prefix:], source.partition) for source in sources}
@@ -133,7 +148,7 @@ async def _passed(context: Context, old: dict[str, Where], *, look_at_ends: bool
             or where.offset >= ends.get(where.source, where.offset + 1)
         )
 
-    return {token: where for token, where in old.items() if is_passed(where)}
+    return {token: str(where) for token, where in old.items() if is_passed(where)}
 
 
 async def accepted(context: Context, partition: Partition) -> None:

@@ -160,16 +160,16 @@ class _Examination:
         ]
 
     async def _compare_flight(self) -> list[Difference]:
-        """In flight is what waits in an outbox or was sent, and nothing else; and the counters of the fold."""
+        """In flight is what waits in an outbox, was sent, or was begun, and nothing else; and the fold's counters."""
         keys, state = self._refold.keys, self._refold.state
         queues = sorted(queue.decode() for queue in await cast("Any", self._redis.smembers(keys.queues)))
         outboxes = [keys.outbox(queue) for queue in queues]
         seen = await self._look([keys.in_flight, keys.sent, *outboxes])
         in_flight, sent, *waiting = (_members(seen.values.get(key)) for key in (keys.in_flight, keys.sent, *outboxes))
-        waits = set().union(*waiting)
+        waits, begun = set().union(*waiting), _members(self._refold.model.keys.get(keys.claims))
         found = [
             Difference(keys.in_flight, token.decode(), "in an outbox, or sent", None)
-            for token in sorted(in_flight - sent - waits)
+            for token in sorted(in_flight - sent - waits - begun)
         ]
         found += [
             Difference(keys.outbox("*"), token.decode(), None, "sent or waiting, but not in flight")

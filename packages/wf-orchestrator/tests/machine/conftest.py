@@ -12,12 +12,13 @@ import pytest
 from wf_testservers.memory import Store as MemoryStore
 
 from wf_core import ids, wire
+from wf_core.continuing import next_of
 from wf_core.plan import Plan, load_plan
 from wf_core.schema.validation import canonical_bytes, document_hash, parse_document
 from wf_core.states import ExecutionStatus, NodeStatus, ScopeState
 from wf_core.store.keys import PartitionKeys
 from wf_orchestrator.machine.decide import LATE_MS, decide
-from wf_orchestrator.machine.effects import Dispatch, Outcome
+from wf_orchestrator.machine.effects import Begun, Dispatch, Effect, Ended, Outcome
 from wf_orchestrator.machine.restore import fill, keep_results, result_fields, skeleton
 from wf_orchestrator.machine.snapshot import to_ops
 from wf_orchestrator.machine.state import Execution, PartitionState
@@ -64,6 +65,10 @@ class World:
         self.store = Store()
         self.last = Outcome(0)
         self.dispatched: list[str] = []
+        self.begun: set[str] = set()
+        """Tokens in flight that a worker began by itself."""
+        self.messages: dict[str, wire.TaskMessage] = {}
+        """What workers were given, or went on with, by token."""
 
     keys = KEYS
 
@@ -76,7 +81,7 @@ class World:
         self.last = decide(self.partition, self.x, event, len(self.log), self.plan)
         self.log.append(event)
         self.x = self.last.execution
-        self.dispatched += [effect.token for effect in self.last.effects if isinstance(effect, Dispatch)]
+        self._follow(self.last.effects)
         assert not self.last.crash, self.last.crash
         if self.check:
             self.store.apply(to_ops(KEYS, [self.last]))
@@ -84,6 +89,18 @@ class World:
         if self.x is None:
             self.dispatched.clear()
         return self.last
+
+    def _follow(self, effects: list[Effect]) -> None:
+        """Notes what came into flight and what left it."""
+        for effect in effects:
+            if isinstance(effect, Dispatch | Begun):
+                self.dispatched.append(effect.token)
+            if isinstance(effect, Dispatch):
+                self.messages[effect.token] = effect.message
+            elif isinstance(effect, Begun):
+                self.begun.add(effect.token)
+            elif isinstance(effect, Ended):
+                self.begun.discard(effect.token)
 
     def record(self, kind: type[Any], **values: Any) -> Any:
         """A record about this execution, a little later than the one before."""
@@ -136,6 +153,31 @@ class World:
     def done(self, *nodes: str, output: Any = None) -> Outcome:
         for node in nodes:
             self.send(self.result(node, output=json.dumps(output).encode()))
+        return self.last
+
+    def message(self, node: str) -> wire.TaskMessage:
+        """What the worker of the node's current attempt was given."""
+        return self.messages[ids.token(EXECUTION_ID, node, self.attempt(node))]
+
+    def tail(self, node: str) -> list[str]:
+        """The nodes that the worker of its current attempt may go on with."""
+        then = self.message(node).then
+        return [] if then is None else [following.node for following in then.following]
+
+    def begins(self, node: str, output: Any = None, attempt: int | None = None) -> wire.Result:
+        """The result of a worker that goes on with the node after it, as its tail says."""
+        attempt = self.attempt(node) if attempt is None else attempt
+        data = json.dumps(output).encode()
+        found = next_of(self.messages[ids.token(EXECUTION_ID, node, attempt)], data)
+        assert found is not None
+        message, begin = found
+        self.messages[ids.token(EXECUTION_ID, message.node, message.attempt)] = message
+        return self.result(node, attempt, output=data, begin=begin, v=wire.BEGINS)
+
+    def go_on(self, *nodes: str, output: Any = None) -> Outcome:
+        """The nodes complete, each with the next one begun by its worker."""
+        for node in nodes:
+            self.send(self.begins(node, output))
         return self.last
 
     def fail(self, node: str, status: str = "FAILED", **error: Any) -> Outcome:
@@ -275,9 +317,12 @@ class World:
 
     def _verify_flight(self, x: Execution) -> None:
         tokens = set(x.live_tokens())
-        assert set(self.store.get(KEYS.in_flight)) == tokens == set(self.store.get(KEYS.messages))
+        assert set(self.store.get(KEYS.in_flight)) == tokens
+        assert set(self.store.get(KEYS.claims)) == self.begun
+        assert self.begun <= tokens
+        assert set(self.store.get(KEYS.messages)) == tokens - self.begun
         queues = self.store.get(KEYS.queues) or set()
-        assert {token for queue in queues for token in self.store.get(KEYS.outbox(queue))} == tokens
+        assert {token for queue in queues for token in self.store.get(KEYS.outbox(queue))} == tokens - self.begun
         most = self.plan.max_parallel
         assert most is None or len(tokens) <= most
         assert len(set(self.dispatched)) == len(self.dispatched), "a token was used twice"

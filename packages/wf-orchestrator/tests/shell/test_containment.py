@@ -153,7 +153,7 @@ CREATED = {"kind": "created", "id": "create", "document": "d", "name": "n"}
     "record",
     [
         newer(kind="suspended"),
-        newer(kind="lost", v=2, why="?"),
+        newer(kind="lost", v=3, why="?"),
         newer(**CREATED, rules=wire.RULES + 1),
         newer(kind="timer", v=9),
     ],

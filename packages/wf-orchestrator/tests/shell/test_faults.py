@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from wf_core import ids, wire
 from wf_core.broker import topics
 from wf_core.broker.protocol import TopicPartition
 from wf_core.errors import UnavailableError
@@ -125,6 +126,60 @@ async def test_a_message_that_was_passed_without_a_claim_is_an_orphan(engine):
     engine.worker(lambda _: 1)
     assert await engine.ended(execution) == ["COMPLETED"]
     lost, _ = await engine.attempts(execution, "a")
+    assert lost.error.message == "attempt 1 was lost: its message reached no worker"
+    await engine.verified()
+
+
+async def begins(engine, execution):
+    """A worker runs `a`, goes on with `b` by itself, and is never heard of again."""
+    keys, token = engine.keys(ids.partition_of(execution)), f"{execution}/a/1"
+
+    async def claimed():
+        return await engine.scripts.claim(keys, "gone", [token], [False]) == ["OK"]
+
+    await engine.until("it has its claim", claimed)
+    begin, now = wire.Begin(node="b", attempt=1, params=b"{}"), engine.clock.now_ms()
+    times = {"ts": now, "started_at": now, "ended_at": now}
+    result = wire.Result(
+        execution=execution, source="gone", worker="gone", node="a", attempt=1, output=b"1", begin=begin, v=2, **times
+    )
+    source = TopicPartition(topics.events(engine.settings.namespace), ids.partition_of(execution))
+    await engine.log.append(source, [wire.encode(result)])
+
+    async def taken_over():
+        return await engine.redis.hget(keys.claims, f"{execution}/b/1")
+
+    claim = await engine.until("the fold took it over", taken_over)
+    assert claim.startswith(b"gone|")
+    assert await engine.redis.hget(keys.messages, f"{execution}/b/1") is None
+    return keys
+
+
+async def test_what_a_worker_began_is_lost_with_it(engine):
+    """A node that its worker went on with is claimed from the start: when the worker is silent it is dispatched."""
+    await engine.orchestrator()
+    execution = await engine.submit(PAIR)
+    await begins(engine, execution)
+    await engine.verified()
+    worker = engine.worker(lambda _: 1, "alive")
+    assert await engine.ended(execution) == ["COMPLETED"]
+    lost, completed = await engine.attempts(execution, "b")
+    assert (str(lost.status), lost.worker, completed.worker) == ("LOST", "gone", "alive")
+    assert f"{execution}/b/2" in worker.ran
+    await engine.verified()
+
+
+async def test_what_a_worker_began_and_does_not_know_is_an_orphan(engine):
+    """Its claim is dropped, since no heartbeat names it: a new owner of the partition finds it as well."""
+    _, first = await engine.orchestrator()
+    execution = await engine.submit(PAIR)
+    keys = await begins(engine, execution)
+    await engine.redis.hdel(keys.claims, f"{execution}/b/1")
+    await engine.crash(first)
+    await engine.orchestrator()
+    engine.worker(lambda _: 1, "alive")
+    assert await engine.ended(execution) == ["COMPLETED"]
+    lost, _ = await engine.attempts(execution, "b")
     assert lost.error.message == "attempt 1 was lost: its message reached no worker"
     await engine.verified()
 

@@ -36,6 +36,8 @@ class Servers:
     def __init__(self):
         self.now = 100.0
         self.condemned: list[str] = []
+        self.holds: set[str] = set()
+        self.begun_before: set[str] = set()
         self.appended: list[object] = []
         self.renewed: list[tuple[int | None, bool]] = []
         self.accepted: dict[str, bytes] = {}
@@ -72,8 +74,11 @@ class Servers:
     async def end(self, _source):
         return self.log_end
 
-    async def claimed(self, _keys, _tokens):
-        return set()
+    async def claimed(self, _keys, tokens):
+        return self.holds.intersection(tokens)
+
+    async def begun(self, _keys):
+        return set(self.begun_before)
 
     async def condemn(self, _keys, _nonce, token, *_judgement, **_where):
         self.condemned.append(token)
@@ -165,6 +170,24 @@ async def test_what_lies_past_the_end_of_its_topic_is_an_orphan():
         await sweeps.orphans(servers, partition, look_at_ends=step == 0)
         servers.now += 2.0
     assert token in servers.condemned
+
+
+async def test_what_a_worker_began_and_forgot_is_an_orphan():
+    """It has no message anywhere: unclaimed for a whole death time it is lost, whoever owned the partition before."""
+    servers, partition = Servers(), owned()
+    ours, theirs, runs = (f"01jz000000000000000000000000/{node}/1" for node in ("ours", "theirs", "runs"))
+    partition.begun |= {ours, runs}
+    servers.begun_before = {theirs}
+    servers.holds = {ours, theirs, runs}
+    await sweeps.orphans(servers, partition)
+    servers.holds = {runs}
+    for _ in range(2):
+        await sweeps.orphans(servers, partition)
+        servers.now += 2.0
+        assert servers.condemned == []
+    await sweeps.orphans(servers, partition)
+    assert servers.condemned == sorted([ours, theirs])
+    assert [(event.node, event.reason) for event in servers.appended] == [("ours", "orphan"), ("theirs", "orphan")]
 
 
 async def test_a_command_that_the_log_refuses_is_buried():

@@ -159,3 +159,16 @@ def test_halt_withdraws_what_no_worker_has_begun():
     found = run({"nodes": nodes}, tasks=tasks, slots=2)
     assert found.statuses() == {"bad": "FAILED", "slow": "COMPLETED", "queued": "CANCELLED"}
     assert (found.status, found.elapsed) == ("FAILED", timedelta(seconds=9))
+
+
+def test_workers_go_on_by_themselves():
+    """As real ones: what follows a node is begun by its worker, unless it took 100 ms already and somebody waits."""
+    chain = {"kind": "map", "items": [1, 2], "nodes": {"a": {"task": "t"}, "b": {"task": "t", "depends_on": ["a"]}}}
+
+    def sent(takes: str) -> tuple[list[str], list[str]]:
+        found = run({"nodes": {"m": chain}}, tasks={"t": stub(1, takes=takes)}, slots=1)
+        begun = [event.node for event in found.history if event.kind == "node.queued" and event.data]
+        return found.dispatched, begun
+
+    assert sent("50ms") == (["m[0]/a", "m[1]/a", "m[0]/b", "m[1]/b"], ["m[0]/b", "m[1]/b"])
+    assert sent("200ms") == (["m[0]/a", "m[1]/a", "m[0]/b", "m[1]/b"], [])

@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import email.utils
 import time
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import httpx
 from pydantic import BaseModel, Field
 
 from wf_core import Fatal, RetryAfter, TaskContext, task
 
+if TYPE_CHECKING:
+    import httpx
+
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_BAD_REQUEST = 400
 _LONGEST_WAIT = 3600.0
 
 
@@ -51,12 +54,14 @@ async def request(
     `Retry-After`, if the server says so); other statuses fail for good. Requests other than GET carry
     `Idempotency-Key: <execution>/<node>`, the same in each attempt, unless `headers` has one.
     """
+    import httpx  # with the first request: every worker imports this module, and few ever send one
+
     sent = httpx.Headers(headers or {})
     if method not in ("GET", "HEAD", "OPTIONS"):
         sent.setdefault("idempotency-key", ctx.idempotency_key)
     async with httpx.AsyncClient(follow_redirects=follow_redirects, timeout=timeout, verify=verify) as client:
         answer = await client.request(method, url, headers=sent, params=query, json=json, content=body)
-    expected = answer.status_code in expect if expect else answer.status_code < httpx.codes.BAD_REQUEST
+    expected = answer.status_code in expect if expect else answer.status_code < _BAD_REQUEST
     if not expected:
         _refuse(method, answer)
     return _response(answer)

@@ -74,6 +74,9 @@ class AttemptRunner(Protocol):
     def running(self) -> list[str]:
         """Tokens whose end was not reported yet."""
 
+    def runs(self, token: str) -> bool:
+        """Whether the end of this token was not reported yet."""
+
     def progress(self) -> dict[str, bytes]:
         """The newest progress in JSON bytes, by token, of what runs and gave any."""
 

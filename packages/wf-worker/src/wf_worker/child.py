@@ -1,4 +1,4 @@
-"""A child process, `python -m wf_worker.child runner|process SOCKET LIFELINE`: the only place where user code runs.
+"""A child process, forked by the fork server: the only place where user code runs.
 
 A runner imports every task, reports the catalogue, and runs async tasks on its loop and plain ones in threads. A
 process child imports a task on first use and runs one attempt at a time in its main thread.
@@ -7,182 +7,213 @@ process child imports a task on first use and runs one attempt at a time in its 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import queue
-import socket
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections import deque
+from collections.abc import Sequence
 
 import structlog
 
 from wf_core import logging as wf_logging
+from wf_core.loops import new_event_loop
 from wf_core.plugins.observers import Observers
-from wf_core.settings import Settings
 from wf_worker import lifeline
-from wf_worker.frames import (
-    Cancel,
-    Configure,
-    Done,
-    FromChild,
-    Loaded,
-    Loading,
-    Run,
-    Splitter,
-    Started,
-    ToChild,
-    pack,
-    to_child,
-)
+from wf_worker.crew import Crew, Work
+from wf_worker.frames import Cancel, Configure, Done, Loaded, Loading, Run, Started, ToChild
 from wf_worker.invoke import Context, Runner
+from wf_worker.link import Link
 from wf_worker.loading import TaskLoader
 from wf_worker.teller import Teller, capture
-
-_CHUNK = 256 * 1024
 
 log = structlog.get_logger(__name__)
 
 
-class Link:
-    """The socket to the supervisor. Any thread may send; one reads."""
-
-    def __init__(self, fd: int) -> None:
-        self._socket = socket.socket(fileno=fd)
-        self._socket.set_inheritable(False)
-        self._sending = threading.Lock()
-
-    def send(self, frame: FromChild) -> None:
-        """Sends a frame; a supervisor that is gone ends this process through the reader."""
-        data = pack(frame)
-        with self._sending, contextlib.suppress(OSError):
-            self._socket.sendall(data)
-
-    def frames(self) -> Iterator[ToChild]:
-        """The supervisor's frames, until it goes."""
-        splitter = Splitter()
-        with contextlib.suppress(OSError):
-            while data := self._socket.recv(_CHUNK):
-                yield from map(to_child, splitter.feed(data))
-
-
 class RunnerChild:
-    """Runs async tasks on a loop in the main thread, and plain ones in a thread each."""
+    """Runs async tasks on a loop in the main thread, and plain ones in a thread each.
 
-    def __init__(self, link: Link, slots: int, runner: Runner, teller: Teller) -> None:
+    The loop reads the attempts that it runs, so that no thread hands them over. What it holds up when a task blocks it
+    are async attempts alone: the crew reads all else, and the teller sends what had ended before.
+    """
+
+    def __init__(self, link: Link, urgent: Link, runner: Runner, teller: Teller) -> None:
         self._link = link
         self._teller = teller
         self._runner = runner
-        self._loop = asyncio.new_event_loop()
-        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="task")
+        self._loop = new_event_loop()
+        self._crew = Crew(urgent, self._take)
         self._contexts: dict[int, Context] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._flushing = False
 
-    def receive(self, frame: ToChild) -> None:
-        """Takes a frame in the reader's thread; a blocked loop holds up neither threads nor their cancels."""
-        if isinstance(frame, Run):
-            context = self._contexts[frame.id] = _begin(frame, self._teller)
-            if self._is_async(frame.task):
-                self._loop.call_soon_threadsafe(self._start, frame, context)
-            else:
-                self._threads.submit(self._run_sync, frame, context)
-        elif isinstance(frame, Cancel) and (known := self._contexts.get(frame.id)):
-            known.cancel()
-            self._loop.call_soon_threadsafe(self._cancel, frame.id)
+    def start(self) -> None:
+        """Begins to read what is urgent."""
+        self._crew.start()
 
-    def serve(self) -> None:
-        """Runs the loop for ever."""
+    def serve(self, came: list[ToChild]) -> None:
+        """Runs the loop for ever, beginning with frames that came already."""
         asyncio.set_event_loop(self._loop)
+        self._loop.call_soon(self._hear, came)
+        self._loop.add_reader(self._link.fileno(), self._read)
         self._loop.run_forever()
 
-    def _is_async(self, name: str) -> bool:
-        with contextlib.suppress(Exception):  # what is wrong with it is said when it runs
-            return self._runner.task(name).executor == "async"
-        return False
+    # --- on the loop
+
+    def _read(self) -> None:
+        try:
+            frames = self._link.receive()
+        except Exception as error:
+            if not isinstance(error, EOFError):
+                log.exception("the child cannot read its supervisor")
+            lifeline.end_group()
+            return
+        self._hear(frames)
+
+    def _hear(self, frames: list[ToChild]) -> None:
+        for frame in frames:
+            if isinstance(frame, Run):
+                context = self._begin(frame)
+                if self._runner.is_async(frame.task):
+                    self._start(frame, context)
+                else:  # it was sent for what the task had been before it was loaded anew
+                    self._crew.run(functools.partial(self._run_in_thread, frame, context))
+            elif isinstance(frame, Cancel) and (task := self._tasks.get(frame.id)):
+                self._contexts[frame.id].cancel()
+                # Later than its first step: a task that is cancelled before that never runs, and would not say so.
+                self._loop.call_soon(task.cancel)
 
     def _start(self, run: Run, context: Context) -> None:
         self._tasks[run.id] = self._loop.create_task(self._run_async(run, context), name=f"{run.execution}/{run.node}")
 
-    def _cancel(self, run_id: int) -> None:
-        if task := self._tasks.get(run_id):
-            task.cancel()
-
     async def _run_async(self, run: Run, context: Context) -> None:
         done = await self._runner.run_async(run, context)
-        self._tasks.pop(run.id, None)
+        del self._tasks[run.id]
         self._finish(run, done)
+        if done.error is None:
+            self._flush_soon()
 
-    def _run_sync(self, run: Run, context: Context) -> None:
+    def _flush_soon(self) -> None:
+        """Sends at once what is alone, and together what ends in one pass of the loop."""
+        if not self._tasks:
+            self._link.flush()
+        elif not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+            self._teller.soon()
+
+    def _flush(self) -> None:
+        self._flushing = False
+        self._link.flush()
+
+    # --- in any thread
+
+    def _take(self, frame: ToChild) -> Work | None:
+        if isinstance(frame, Run):
+            context = self._begin(frame)
+            if not self._runner.is_async(frame.task):
+                return functools.partial(self._run_in_thread, frame, context)
+            self._loop.call_soon_threadsafe(self._start, frame, context)
+        elif isinstance(frame, Cancel) and (known := self._contexts.get(frame.id)):
+            known.cancel()
+        return None
+
+    def _begin(self, run: Run) -> Context:
+        self._teller.begin(run)
+        context = self._contexts[run.id] = Context(run, self._teller.alive)
+        return context
+
+    def _run_in_thread(self, run: Run, context: Context) -> None:
         self._finish(run, self._runner.run_sync(run, context))
+        self._link.flush()
 
     def _finish(self, run: Run, done: Done) -> None:
-        self._contexts.pop(done.id, None)
+        del self._contexts[run.id]
         self._teller.end(run, tell=done.error is not None)
-        self._link.send(done)
+        if done.error is None:
+            self._link.post(done)
+        else:
+            self._link.send(done)
 
 
 class ProcessChild:
     """Runs one attempt at a time in the main thread, where signals arrive."""
 
-    def __init__(self, link: Link, runner: Runner, teller: Teller) -> None:
+    def __init__(self, link: Link, urgent: Link, runner: Runner, teller: Teller) -> None:
         self._link = link
         self._teller = teller
         self._runner = runner
-        self._runs: queue.SimpleQueue[tuple[Run, Context]] = queue.SimpleQueue()
-        self._context: Context | None = None
+        self._crew = Crew(urgent, self._take)
+        self._context: tuple[int, Context] | None = None
+        self._cancelled = -1
 
-    def receive(self, frame: ToChild) -> None:
-        """Takes a frame in the reader's thread."""
-        if isinstance(frame, Run):
-            self._context = _begin(frame, self._teller)
-            self._runs.put((frame, self._context))
-        elif isinstance(frame, Cancel) and self._context is not None:
-            self._context.cancel()
-
-    def serve(self) -> None:
-        """Runs attempts for ever."""
+    def serve(self, came: list[ToChild]) -> None:
+        """Runs attempts until the supervisor goes, beginning with frames that came already."""
+        self._crew.start()
+        frames = deque(came)
         while True:
-            run, context = self._runs.get()
-            begin = functools.partial(self._link.send, Started(id=run.id))
-            done = self._runner.run_sync(run, context, begin)
-            self._teller.end(run, tell=done.error is not None)
-            self._link.send(done)
+            while not frames:
+                frames.extend(self._link.receive())
+            frame = frames.popleft()
+            if isinstance(frame, Run):
+                self._run(frame)
+
+    def _run(self, run: Run) -> None:
+        self._teller.begin(run)
+        context = Context(run, self._teller.alive)
+        self._context = (run.id, context)
+        if self._cancelled == run.id:  # its cancel was read first
+            context.cancel()
+        done = self._runner.run_sync(run, context, functools.partial(self._link.send, Started(id=run.id)))
+        self._teller.end(run, tell=done.error is not None)
+        self._link.send(done)
+
+    def _take(self, frame: ToChild) -> None:
+        if isinstance(frame, Cancel):
+            self._cancelled = frame.id
+            if self._context is not None and self._context[0] == frame.id:
+                self._context[1].cancel()
 
 
-def _begin(run: Run, teller: Teller) -> Context:
-    teller.begin(run)
-    return Context(run, functools.partial(teller.alive, run.id))
+def main(kind: str, sockets: Sequence[int], lifeline_fd: int) -> None:
+    """Serves as `runner` or `process` until the supervisor goes; then ends the whole process group.
 
-
-def main(arguments: list[str]) -> None:
-    """Serves until the supervisor goes; then ends the whole process group."""
-    kind, socket_fd, lifeline_fd = arguments
-    lifeline.tie(int(lifeline_fd))
-    link = Link(int(socket_fd))
-    frames = link.frames()
-    first = next(frames, None)
-    if not isinstance(first, Configure):
+    `sockets`: the descriptors of what comes in its turn and of what is urgent.
+    """
+    lifeline.tie(lifeline_fd)
+    link, urgent = map(Link, sockets)
+    try:
+        _serve(kind, link, urgent)
+    except EOFError:
         lifeline.end_group()
-        return
-    settings: dict[str, Any] = {"log_level": first.log_level, "log_format": first.log_format}
-    wf_logging.configure(Settings.model_construct(**settings), "worker")
+
+
+def _serve(kind: str, link: Link, urgent: Link) -> None:
+    came: list[ToChild] = []
+    while not came:
+        came = link.receive()
+    first, *rest = came
+    if not isinstance(first, Configure):
+        raise EOFError("what comes first is no configuration: the supervisor speaks something else")
+    wf_logging.configure(first, "worker")
     structlog.contextvars.bind_contextvars(worker=first.worker)
-    teller = Teller(link.send, alone=kind == "process")
+    teller = Teller(link.send, alone=kind == "process", flush=link.flush)
     capture(teller)
     loader = TaskLoader(first.paths, first.skip, lambda name: link.send(Loading(task=name)))
     runner = Runner(loader, first.allow, first.max_payload_bytes)
-    child: RunnerChild | ProcessChild
-    child = RunnerChild(link, first.slots, runner, teller) if kind == "runner" else ProcessChild(link, runner, teller)
-    reader = threading.Thread(target=_read, args=(frames, child.receive), name="frames", daemon=True)
-    reader.start()
-    if kind == "runner":
-        catalogue = loader.catalogue(first.allow)
-        link.send(Loaded(catalogue=catalogue.encode()))
-        started = threading.Thread(target=_tell_observers, args=(first.worker, list(catalogue.tasks)), daemon=True)
-        started.start()
-    child.serve()
+    if kind == "process":
+        ProcessChild(link, urgent, runner, teller).serve(rest)
+    else:
+        _serve_runner(RunnerChild(link, urgent, runner, teller), link, first, loader, rest)
+
+
+def _serve_runner(
+    child: RunnerChild, link: Link, configure: Configure, loader: TaskLoader, came: list[ToChild]
+) -> None:
+    child.start()
+    catalogue = loader.catalogue(configure.allow)
+    link.send(Loaded(catalogue=catalogue.encode()))
+    telling = (configure.worker, list(catalogue.tasks))
+    threading.Thread(target=_tell_observers, args=telling, daemon=True).start()
+    child.serve(came)
 
 
 def _tell_observers(worker_id: str, tasks: list[str]) -> None:
@@ -190,16 +221,3 @@ def _tell_observers(worker_id: str, tasks: list[str]) -> None:
     observers = Observers()
     observers.load()
     observers.call("wf_worker_started", worker_id=worker_id, tasks=tasks)
-
-
-def _read(frames: Iterator[ToChild], receive: Callable[[ToChild], None]) -> None:
-    try:
-        for frame in frames:
-            receive(frame)
-    except Exception:
-        log.exception("the child cannot read its supervisor")
-    lifeline.end_group()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

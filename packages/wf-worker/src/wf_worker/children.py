@@ -7,30 +7,15 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import cast
 
 import structlog
 
-from wf_worker.frames import Configure, FromChild, Splitter, ToChild, from_child, pack
+from wf_worker.forks import Forked, Forks, Kind
+from wf_worker.frames import Cancel, Configure, FromChild, Splitter, ToChild, from_child, pack
 
 log = structlog.get_logger(__name__)
-
-Kind = Literal["runner", "process"]
-_STDERR = 2
-
-
-class Lifeline:
-    """A pipe whose writing end only this process holds: the kernel ends the children's groups when it closes."""
-
-    def __init__(self) -> None:
-        self.reading, self._writing = os.pipe()
-
-    def close(self) -> None:
-        """Ends every child that is left."""
-        os.close(self._writing)
-        os.close(self.reading)
 
 
 class Child(asyncio.Protocol):
@@ -48,33 +33,41 @@ class Child(asyncio.Protocol):
         self._on_frame = on_frame
         self._splitter = Splitter()
         self._transport: asyncio.Transport | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._urgent: asyncio.Transport | None = None
+        self._forked: Forked | None = None
 
-    async def spawn(self, lifeline: Lifeline, configure: Configure) -> None:
-        """Starts the process, in a session of its own, and configures it."""
+    async def spawn(self, forks: Forks, configure: Configure) -> None:
+        """Starts the process, in a session of its own, and configures it. Raises OSError when there can be none."""
         ours, theirs = socket.socketpair()
+        ours_urgent, theirs_urgent = socket.socketpair()
         try:
-            fds = (theirs.fileno(), lifeline.reading)
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-u", "-m", "wf_worker.child", self.kind, *map(str, fds)),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=_STDERR,
-                pass_fds=fds,
-                start_new_session=True,
-            )
+            self._forked = await forks.fork(self.kind, theirs, theirs_urgent)
         except BaseException:
             ours.close()
+            ours_urgent.close()
             raise
         finally:
             theirs.close()
-        self.pid = self._process.pid
-        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
+            theirs_urgent.close()
+        self.pid = self._forked.pid
+        loop = asyncio.get_running_loop()
+        urgent, _ = await loop.create_unix_connection(asyncio.Protocol, sock=ours_urgent)
+        self._urgent = cast("asyncio.Transport", urgent)
+        await loop.create_unix_connection(lambda: self, sock=ours)
         self.send(configure)
 
-    def send(self, frame: ToChild) -> None:
-        """Sends a frame; to a child that is gone, nothing."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(pack(frame))
+    def send(self, frame: ToChild, *, urgent: bool = False) -> None:
+        """Sends a frame; to a child that is gone, nothing. `urgent`: nothing that runs in the child may hold it up."""
+        transport = self._urgent if urgent else self._transport
+        if transport is not None and not transport.is_closing():
+            transport.write(pack(frame))
+
+    def cancel(self, run_id: int) -> None:
+        """Asks the code of an attempt to end."""
+        frame = Cancel(id=run_id)
+        self.send(frame, urgent=True)
+        # In its turn too: the loop may not have read the attempt yet, and only the loop can cancel a task.
+        self.send(frame)
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to the child and to all processes that it started in its group."""
@@ -86,17 +79,18 @@ class Child(asyncio.Protocol):
         """Ends the child at once; `on_gone` follows. `why` is told with what is lost in it."""
         self.killed_for = self.killed_for or why
         self.signal(signal.SIGKILL)
-        if self._transport is not None:
-            self._transport.abort()
+        for transport in (self._transport, self._urgent):
+            if transport is not None:
+                transport.abort()
 
-    async def wait(self) -> int:
-        """Its exit code (negative: the signal that ended it), once it is dead."""
-        return await self._process.wait() if self._process is not None else 0
+    async def wait(self) -> int | None:
+        """Its exit code (negative: the signal that ended it) once it is dead; None when nobody knows."""
+        return await asyncio.shield(self._forked.ended) if self._forked is not None else None
 
     @property
     def epitaph(self) -> str:
         """How its process ended, for people; "" while that is not known."""
-        code = self._process.returncode if self._process is not None else None
+        code = self._forked.ended.result() if self._forked is not None and self._forked.ended.done() else None
         if self.killed_for:
             return f"its process was ended by the worker: {self.killed_for}"
         if code is None:
@@ -126,4 +120,6 @@ class Child(asyncio.Protocol):
         """The child is gone, or as good as: what is left of its group is killed. Called by the loop."""
         self.signal(signal.SIGKILL)
         self.gone = True
+        if self._urgent is not None:
+            self._urgent.abort()
         self.on_gone(self)

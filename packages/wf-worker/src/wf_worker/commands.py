@@ -19,6 +19,9 @@ def worker(queues: str | None, slots: int | None, allow: str | None) -> None:
     the rest and leaves.
     """
     # Imported here: `wf worker --help` needs neither Redis nor a log.
+    from wf_core.lean import import_structlog
+
+    import_structlog()
     from pydantic import ValidationError
 
     from wf_core.run_service import EXIT_SETUP, run_service, settings_sentence
@@ -32,4 +35,4 @@ def worker(queues: str | None, slots: int | None, allow: str | None) -> None:
     except ValidationError as error:
         click.echo(settings_sentence(error), err=True)
         sys.exit(EXIT_SETUP)
-    sys.exit(run_service(WorkerService, "worker", settings))
+    sys.exit(run_service(WorkerService.early(), "worker", settings))

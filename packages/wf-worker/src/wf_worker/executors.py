@@ -18,8 +18,9 @@ from wf_core.states import AttemptStatus
 from wf_core.suggest import did_you_mean
 from wf_core.wire import Failure, TaskMessage
 from wf_worker.attempts import Attempt, Ended, ended_early, outcome_of
-from wf_worker.children import Child, Kind, Lifeline
-from wf_worker.frames import Cancel, Configure, Done, FromChild, News, Run, Started
+from wf_worker.children import Child
+from wf_worker.forks import Forks, Kind
+from wf_worker.frames import Configure, Done, FromChild, News, Run, Started
 from wf_worker.loading import LOAD_SECONDS
 from wf_worker.runners import Runners
 from wf_worker.tails import extended
@@ -46,8 +47,8 @@ class Executors:
     on_end: Callable[[Attempt, Ended], None]
     on_free: Callable[[], None]
     grace: float = GRACE_SECONDS
+    forks: Forks = field(default_factory=Forks)
     runners: Runners = field(init=False)
-    _lifeline: Lifeline = field(default_factory=Lifeline)
     _attempts: dict[int, Attempt] = field(default_factory=dict)
     _tokens: dict[str, Attempt] = field(default_factory=dict)
     _children: set[Child] = field(default_factory=set)
@@ -80,6 +81,10 @@ class Executors:
         """Tokens whose end was not reported yet."""
         return list(self._tokens)
 
+    def runs(self, token: str) -> bool:
+        """Whether the end of this token was not reported yet."""
+        return token in self._tokens
+
     def progress(self) -> dict[str, bytes]:
         """The newest progress in JSON bytes, by token, of what runs and gave any."""
         return {name: attempt.progress for name, attempt in self._tokens.items() if attempt.progress is not None}
@@ -87,7 +92,6 @@ class Executors:
     async def start(self) -> None:
         """Loads the tasks. Raises SetupError when no child comes up."""
         await self.runners.start()
-        self._background(self._warm_up())
 
     def run(self, token: str, message: TaskMessage) -> None:
         """Begins an attempt; the caller saw a free slot."""
@@ -154,7 +158,7 @@ class Executors:
             child.kill()
         await asyncio.gather(*(child.wait() for child in children))
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._lifeline.close()
+        await self.forks.close()
 
     # --- children
 
@@ -163,7 +167,7 @@ class Executors:
         child.on_gone = self._gone
         self._children.add(child)
         try:
-            await child.spawn(self._lifeline, configure)
+            await child.spawn(self.forks, configure)
         except BaseException:
             if child.pid:
                 child.kill()
@@ -242,10 +246,6 @@ class Executors:
         else:
             self._release(child)
 
-    async def _warm_up(self) -> None:
-        if any(info.executor == "process" for info in self.catalogue.tasks.values()):
-            self._release(await self._spawn("process", self._frame, self.configure))
-
     def _send_process(self, attempt: Attempt, child: Child) -> None:
         self._after(attempt, LOAD_SECONDS, lambda: self._stop(attempt, "loading"))
         self._send(attempt, child)
@@ -262,7 +262,8 @@ class Executors:
                 attempt=message.attempt,
                 task=message.task,
                 params=message.params,
-            )
+            ),
+            urgent=attempt.executor == "thread",
         )
         if child.gone:  # between its start and now
             self._conclude(attempt, child.epitaph)
@@ -318,7 +319,7 @@ class Executors:
         if child is None:
             self._conclude(attempt)
             return
-        child.send(Cancel(id=attempt.id))
+        child.cancel(attempt.id)
         if attempt.executor == "thread":
             self._after(attempt, None, lambda: None)
             self._end(attempt, ended_early(attempt))

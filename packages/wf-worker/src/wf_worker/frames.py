@@ -1,9 +1,13 @@
-"""What a supervisor and its children say to each other: msgpack frames behind four bytes of length."""
+"""What a supervisor and its children say to each other: msgpack frames behind four bytes of length.
+
+Two sockets join them. What the loop or the main thread of the child takes in its turn comes by the first; what must not
+wait for user code (cancels, attempts for threads) by the second, which has a thread of its own. A child answers by the
+first only, so that what it says stays in order.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -16,7 +20,7 @@ LIMIT = 2**30
 _LENGTH = struct.Struct(">I")
 
 
-class Configure(msgspec.Struct, frozen=True, kw_only=True, tag="configure"):
+class Configure(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="configure"):
     """First frame to a child. `skip`: tasks whose import ended an earlier child, with the reason."""
 
     worker: str
@@ -29,7 +33,7 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, tag="configure"):
     log_format: str
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
+class Run(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="run"):
     """Run an attempt. `id` names it between the two; `params` is a JSON object in bytes."""
 
     id: int
@@ -40,31 +44,31 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     params: bytes
 
 
-class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="cancel"):
     """The attempt is not wanted any more: cancel it, or tell its thread."""
 
     id: int
 
 
-class Loading(msgspec.Struct, frozen=True, kw_only=True, tag="loading"):
+class Loading(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="loading"):
     """The child imports this task next; should it die now, this is why."""
 
     task: str
 
 
-class Loaded(msgspec.Struct, frozen=True, kw_only=True, tag="loaded"):
+class Loaded(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="loaded"):
     """A runner has imported what it can: its catalogue, encoded."""
 
     catalogue: bytes
 
 
-class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
+class Started(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="started"):
     """A process child begins to run the task's code; its timeout counts from here."""
 
     id: int
 
 
-class News(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="news"):
+class News(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="news"):
     """What an attempt did since its last news: it called `ctx.heartbeat` (`alive`), it logged or printed `said`."""
 
     id: int
@@ -74,7 +78,7 @@ class News(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="n
     said: str = ""
 
 
-class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
+class Done(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="done"):
     """The attempt's code ended: `output` in JSON bytes, or `error`. `cancelled`: it ended because it was cancelled."""
 
     id: int
@@ -113,19 +117,27 @@ class Splitter:
     """Cuts a stream of bytes into frames."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._begun = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yields the frames that `data` completes. Raises ValueError for a length beyond LIMIT."""
-        self._buffer += data
-        start = 0
-        while len(self._buffer) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer, start)
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that `data` completes, without their lengths. Raises ValueError for a length beyond LIMIT."""
+        source: bytes | bytearray = data
+        if self._begun:
+            self._begun += data
+            source = self._begun
+        found: list[bytes] = []
+        start, size = 0, len(source)
+        while size - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(source, start)
             if length > LIMIT:
                 raise ValueError(f"a frame of {length:,} bytes is announced; at most {LIMIT:,} may come")
             end = start + _LENGTH.size + length
-            if len(self._buffer) < end:
+            if size < end:
                 break
-            yield bytes(self._buffer[start + _LENGTH.size : end])
+            found.append(bytes(source[start + _LENGTH.size : end]))
             start = end
-        del self._buffer[:start]
+        if source is self._begun:
+            del self._begun[:start]
+        elif start < size:
+            self._begun += data[start:]
+        return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -17,7 +18,7 @@ from wf_core.store.client import redis_errors
 from wf_core.store.clock import Clock
 from wf_core.store.keys import InstallationKeys, PartitionKeys
 from wf_core.store.scripts import Scripts
-from wf_worker.attempts import AttemptRunner
+from wf_worker.continuing import Continuing
 from wf_worker.registration import Registration
 from wf_worker.reports import Reports
 
@@ -55,7 +56,7 @@ class Heartbeat:
         settings: Settings,
         clock: Clock,
         registration: Registration,
-        executors: AttemptRunner,
+        executors: Continuing,
         reports: Reports,
         counters: Counters,
         on_restart: Callable[[], Awaitable[None]],
@@ -70,6 +71,7 @@ class Heartbeat:
         self._counters = counters
         self._on_restart = on_restart
         self._heard = float("-inf")
+        """When the last heartbeat that got through was sent; the loop's clock is not looked at as often as this is."""
         self.server = ""
         """Run id of the Redis that this worker has beaten on."""
         self._quiet: tuple[float, float] | None = None
@@ -87,8 +89,16 @@ class Heartbeat:
 
     def may_claim(self) -> bool:
         """Whether Redis answered a beat within the death time, and knows every worker's claims."""
-        silent = asyncio.get_running_loop().time() - self._heard
+        silent = time.monotonic() - self._heard
         return self._quiet is None and self.may_commit() and silent < self._settings.death_seconds
+
+    def may_begin(self) -> bool:
+        """Whether claims may be trusted, and Redis answered a beat that was sent less than half the death time ago.
+
+        Then nobody can have given this worker up, and nobody will before it has been silent for as long again.
+        """
+        is_fresh = time.monotonic() - self._heard < self._settings.death_seconds / 2
+        return is_fresh and self._quiet is None and self.may_commit()
 
     def may_commit(self) -> bool:
         """Whether Redis is known to be the one from which was read."""
@@ -125,7 +135,7 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """One heartbeat. Raises one of `redis_errors` when some part of it did not get through."""
-        asked, doubts = asyncio.get_running_loop().time(), self._doubts
+        asked, doubts = time.monotonic(), self._doubts
         try:
             async with asyncio.timeout(self._longest if self._held() else None):
                 await self._clock.sync(self._redis)
@@ -166,10 +176,13 @@ class Heartbeat:
         """Beats in every partition in which something is held; the errors of those that did not answer."""
         held, sent = self._held(), self._reports.sent()
         progress = self._executors.progress()
-        news = self._news(progress)
+        news, begun = self._news(progress), self._begun()
         until = asyncio.get_running_loop().time() + self._longest
         partitions = sorted(held.keys() | sent.keys(), key=lambda p: (p in self._silent, p))
-        beats = (self._beat(p, held.get(p, []), sent.get(p, []), news.get(p, []), until) for p in partitions)
+        beats = (
+            self._beat(p, held.get(p, []), sent.get(p, []), news.get(p, []), begun.get(p, []), until)
+            for p in partitions
+        )
         replies = await asyncio.gather(*beats, return_exceptions=True)
         self._silent = {p for p, reply in zip(partitions, replies, strict=True) if isinstance(reply, Exception)}
         self._told = {} if self._silent else progress
@@ -191,21 +204,30 @@ class Heartbeat:
                 news.setdefault(partition_of(name.partition("/")[0]), []).append((name, said))
         return news
 
-    async def _beat(
+    def _begun(self) -> dict[int, list[tuple[str, str]]]:
+        """By event partition the tokens that this worker began and that are undecided, each with the one before it."""
+        begun: dict[int, list[tuple[str, str]]] = {}
+        for name, before in self._executors.undecided().items():
+            begun.setdefault(partition_of(name.partition("/")[0]), []).append((name, before))
+        return begun
+
+    async def _beat(  # noqa: PLR0913 - all that is said in one partition
         self,
         partition: int,
         held: list[str],
         sent: list[tuple[str, int, str]],
         progress: list[tuple[str, bytes]],
+        begun: list[tuple[str, str]],
         until: float,
     ) -> list[str]:
         """Beats in one partition, before `until`; returns tokens whose result the fold went past."""
         async with asyncio.timeout_at(until), self._limit:
             keys = PartitionKeys.of(self._settings.namespace, partition)
-            reply = await self._scripts.beat(keys, self._registration.worker_id, held, sent, progress)
+            reply = await self._scripts.beat(keys, self._registration.worker_id, held, sent, progress, begun)
         for token in reply.cancel:
             self.cancelled(token)
         self._reports.forget(reply.folded)
+        self._executors.decided(reply.begun)
         return reply.resend
 
     def cancelled(self, token: str) -> None:
@@ -216,8 +238,13 @@ class Heartbeat:
             log.info("attempt cancelled", token=token)
 
 
-async def hear_cancels(redis: Redis, keys: InstallationKeys, cancelled: Callable[[str], None]) -> None:
-    """Calls `cancelled` with each token that is published, for ever. The heartbeat hears what this misses."""
+async def hear_cancels(
+    redis: Redis, keys: InstallationKeys, cancelled: Callable[[str], None], stopped: Callable[[str], None]
+) -> None:
+    """Calls `cancelled` with each token that is published, and `stopped` with each execution, for ever.
+
+    The heartbeat hears of the tokens that this misses.
+    """
     while True:
         try:
             async with redis.pubsub(ignore_subscribe_messages=True) as channel:
@@ -225,7 +252,8 @@ async def hear_cancels(redis: Redis, keys: InstallationKeys, cancelled: Callable
                 while True:
                     message = await channel.get_message(timeout=1.0)
                     if message is not None and message["type"] == "message":
-                        cancelled(cast("bytes", message["data"]).decode())
+                        word = cast("bytes", message["data"]).decode()
+                        (cancelled if "/" in word else stopped)(word)
         except redis_errors as error:
             log.debug("cancels are not heard for a moment", error=str(error))
             await asyncio.sleep(0.2)

@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 _READ_SECONDS = 0.2
 _PAUSE = 0.1
+_COMMIT_SECONDS = 0.05
+"""So long after the first of them claims are committed, with all that follow: a commit costs as much as a claim."""
 _LEAST_WAITING = 64
 _MOST_LATER = 10
 """So many times more messages may wait, those included whose partition is not live."""
@@ -88,7 +90,8 @@ class Intake:
 
     def wake(self) -> None:
         """A slot came free, or lanes changed."""
-        self._claimable.set()
+        if self._lanes.waiting:
+            self._claimable.set()
         self._readable.set()
 
     # --- read
@@ -99,7 +102,7 @@ class Intake:
         try:
             while True:
                 self._readable.clear()
-                if not any(True for _ in self._lanes) or await self._is_full():
+                if not self._lanes or await self._is_full():
                     await self._readable.wait()
                     continue
                 try:
@@ -168,7 +171,7 @@ class Intake:
                 await self._dead_letters.bury(batch.source, offset, record, str(error))
         if lane.next_read != batch.offset:  # rewound while something was buried
             return
-        lane.waiting.update(found)
+        self._lanes.put(lane, found)
         lane.next_read = batch.next
         self._claimable.set()
         self._committable.set()
@@ -234,7 +237,8 @@ class Intake:
         by_partition: dict[int, list[tuple[Lane, Waiting]]] = {}
         for lane, waiting in picked:
             by_partition.setdefault(waiting.partition, []).append((lane, waiting))
-        await asyncio.gather(*(self._claim_in(partition, some) for partition, some in by_partition.items()))
+        claims = [self._claim_in(partition, some) for partition, some in by_partition.items()]
+        await (claims[0] if len(claims) == 1 else asyncio.gather(*claims))  # in a chain it is one, and needs no task
         self._committable.set()
         self._readable.set()
 
@@ -246,8 +250,7 @@ class Intake:
             if answer == "LATER":
                 self._lanes.later(partition, asyncio.get_running_loop().time())
                 continue
-            if lane.waiting.get(waiting.offset) is waiting:
-                del lane.waiting[waiting.offset]
+            self._lanes.take(lane, waiting)
             # OK for what was begun here: Redis forgot the claim; its result is under way, or sweeps find it lost.
             if answer == "MINE" or (answer == "OK" and not self._was_taken(waiting)):
                 self._remember(waiting)
@@ -279,9 +282,10 @@ class Intake:
     # --- commit
 
     async def commit(self) -> None:
-        """Commits for ever what was claimed or dropped."""
+        """Commits for ever what was claimed or dropped, a moment later: what is read again meanwhile is refused."""
         while True:
             await self._committable.wait()
+            await asyncio.sleep(_COMMIT_SECONDS)
             self._committable.clear()
             while not self._may_commit():  # noqa: ASYNC110 - time alone makes it true
                 await asyncio.sleep(_PAUSE)

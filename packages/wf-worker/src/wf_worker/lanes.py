@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -65,11 +66,18 @@ class Lanes:
         self._later: dict[int, float] = {}
         self._since: dict[int, float] = {}
         """When the answer LATER began, by event partition."""
+        self._priorities: Counter[int] = Counter()
+        """How many wait, by priority."""
+        self.waiting = 0
+        """Messages that wait."""
         self.changed = False
         """The assignment of the reader is out of date."""
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(list(self._lanes.values()))
+
+    def __len__(self) -> int:
+        return len(self._lanes)
 
     def __contains__(self, source: TopicPartition) -> bool:
         return source in self._lanes
@@ -82,16 +90,18 @@ class Lanes:
         """The lanes of one queue."""
         return [lane for lane in self._lanes.values() if lane.queue == queue]
 
-    @property
-    def waiting(self) -> int:
-        """Messages that wait."""
-        return sum(len(lane.waiting) for lane in self._lanes.values())
-
     def claimable(self, now: float) -> int:
         """Messages that wait, but for those whose partition is not live."""
         if all(until <= now for until in self._later.values()):
             return self.waiting
         return sum(1 for lane in self._lanes.values() for _ in self._ready(lane, now))
+
+    def highest(self, now: float) -> int | None:
+        """The highest priority of what waits and may be claimed; None when nothing does."""
+        if all(until <= now for until in self._later.values()):
+            return max(self._priorities) if self.waiting else None
+        ready = (one.message.priority for lane in self._lanes.values() for _, one in self._ready(lane, now))
+        return max(ready, default=None)
 
     def unserved(self, seconds: float, now: float) -> set[int]:
         """The event partitions that have been LATER for so long."""
@@ -108,21 +118,36 @@ class Lanes:
         ]
         dropped = sorted(later, key=lambda one: one[:2])[: max(0, self.waiting - most)]
         for _, _, lane, offset in dropped:
-            del lane.waiting[offset]
+            self._count(lane, [lane.waiting.pop(offset)], -1)
         return len(dropped)
+
+    def put(self, lane: Lane, found: Mapping[int, Waiting]) -> None:
+        """Messages of a lane were read, in order."""
+        lane.waiting.update(found)
+        self._count(lane, found.values(), 1)
+
+    def take(self, lane: Lane, one: Waiting) -> None:
+        """A message waits no more; nothing happens when its lane was rewound meanwhile."""
+        if lane.waiting.get(one.offset) is one:
+            del lane.waiting[one.offset]
+            self._count(lane, [one], -1)
 
     def add(self, lane: Lane) -> None:
         """A partition was leased."""
         self._lanes[lane.source] = lane
+        self._count(lane, lane.waiting.values(), 1)
         self.changed = True
 
     def drop(self, source: TopicPartition) -> None:
         """A partition is not ours any more; what waits in it is the next lessee's."""
-        if self._lanes.pop(source, None) is not None:
+        if (lane := self._lanes.get(source)) is not None:
+            self._count(lane, lane.waiting.values(), -1)
+            del self._lanes[source]
             self.changed = True
 
     def rewind(self, lane: Lane, offset: int) -> None:
         """Reads a lane again from `offset`."""
+        self._count(lane, lane.waiting.values(), -1)
         lane.rewind(offset)
         self.changed = True
 
@@ -154,6 +179,17 @@ class Lanes:
         if self._later.get(partition, float("-inf")) < now - _APART_SECONDS:
             self._since[partition] = now
         self._later[partition] = now + LATER_SECONDS
+
+    def _count(self, lane: Lane, some: Iterable[Waiting], by: int) -> None:
+        """Some messages of a lane come or go; those of one that was given away do not count."""
+        if self._lanes.get(lane.source) is not lane:
+            return
+        for one in some:
+            priority = one.message.priority
+            self._priorities[priority] += by
+            self.waiting += by
+            if not self._priorities[priority]:
+                del self._priorities[priority]
 
     def _ready(self, lane: Lane, now: float) -> Iterator[tuple[Lane, Waiting]]:
         for waiting in lane.waiting.values():

@@ -90,7 +90,7 @@ class Leases:
 
     def wake(self) -> None:
         """A slot came free, or lanes were lost: look at once, if we hold nothing."""
-        if self._full_since is not None or not any(True for _ in self._lanes):
+        if self._full_since is not None or not self._lanes:
             self._wanted.set()
 
     async def ensure_topics(self) -> None:

@@ -17,8 +17,9 @@ def tie(lifeline: int) -> None:
 
     The supervisor alone holds that end, so its death, however it comes, also ends what a task started, and needs none
     of our code to run (a task may hold the interpreter's lock). Where the kernel has no signal-driven pipes, our own
-    process is killed with its parent; and in any case the frames' reader ends the group when its socket closes.
+    process is killed with its parent; and in any case who reads frames ends the group when its socket closes.
     """
+    lifeline = _own(lifeline)
     os.set_inheritable(lifeline, False)
     try:
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
@@ -27,6 +28,13 @@ def tie(lifeline: int) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
     except (AttributeError, OSError):
         _die_with_parent()
+
+
+def _own(lifeline: int) -> int:
+    """The same pipe, opened anew: of an inherited descriptor only the last process that asked would be told."""
+    with contextlib.suppress(OSError):
+        return os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY | os.O_NONBLOCK)
+    return lifeline
 
 
 def end_group() -> None:

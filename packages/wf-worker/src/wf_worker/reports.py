@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -32,6 +32,13 @@ _GROUP = 100
 """Records in one append."""
 
 
+class Told(Protocol):
+    """Hears once that the log has a result that begins a node, or (`begins` False) has it only without that."""
+
+    def __call__(self, *, begins: bool) -> None:
+        """The log answered."""
+
+
 @dataclass(slots=True, eq=False)
 class Report:
     """The record that says how an attempt ended. The same bytes are appended each time."""
@@ -45,6 +52,7 @@ class Report:
     sent_at: float = 0.0
     """When the newest copy was acknowledged, on the loop's clock."""
     copies: int = 0
+    told: Told | None = None
 
     @property
     def due_at(self) -> float:
@@ -70,10 +78,16 @@ class Reports:
     def __len__(self) -> int:
         return len(self._held)
 
-    def add(self, token: str, execution: str, record: wire.Result | wire.Lost) -> None:
+    def add(
+        self,
+        token: str,
+        execution: str,
+        record: wire.Result | wire.Lost,
+        told: Told | None = None,
+    ) -> None:
         """Takes a record to append; a second one for a token is dropped."""
         if token not in self._held:
-            report = self._held[token] = Report(token, partition_of(execution), wire.encode(record))
+            report = self._held[token] = Report(token, partition_of(execution), wire.encode(record), told=told)
             self._send(report)
 
     def holds(self, token: str) -> bool:
@@ -169,16 +183,28 @@ class Reports:
         for report, offset in zip(group, offsets, strict=True):
             report.offset, report.incarnation, report.sent_at = offset, incarnation, now
             report.copies += 1
+        for report in group:
+            _tell(report, begins=True)
 
     def _shorten(self, partition: int, group: list[Report], error: RecordTooLargeError) -> None:
-        """Replaces what the log refuses by a failure that says so."""
+        """Replaces what the log refuses: by the result alone if it began a node, else by a failure that says so."""
         largest = max(group, key=lambda report: len(report.record))
         record = wire.decode_event(largest.record)
+        if isinstance(record, wire.Result) and record.begin is not None:
+            largest.record = wire.encode(msgspec.structs.replace(record, begin=None, v=1))
+            _tell(largest, begins=False)
+            return
         log.error("the log refuses a result", token=largest.token, partition=partition, error=str(error))
         if isinstance(record, wire.Result):
             failure = refusal("PayloadError", f"the log does not take the result: {error}", fatal=True)
             shorter = msgspec.structs.replace(record, status=AttemptStatus.FAILED, output=None, error=failure)
             largest.record = wire.encode(shorter)
+
+
+def _tell(report: Report, *, begins: bool) -> None:
+    if report.told is not None:
+        told, report.told = report.told, None
+        told(begins=begins)
 
 
 def _by_partition(items: Iterable[tuple[Report, T]]) -> dict[int, list[T]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import structlog
 
@@ -20,6 +20,7 @@ from wf_core.store.clock import Clock
 from wf_core.store.scripts import Scripts
 from wf_worker.attempts import Attempt, Ended
 from wf_worker.executors import GRACE_SECONDS, Executors
+from wf_worker.forks import Forks
 from wf_worker.frames import Configure
 from wf_worker.loading import split_paths
 from wf_worker.registration import new_worker_id
@@ -33,14 +34,24 @@ _WATCH_SECONDS = 1.0
 class WorkerService:
     """A worker: the supervisor of children that run tasks. Implements `wf_core.services.Service`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, forks: Forks | None = None) -> None:
         self.settings = settings
         self.id = new_worker_id()
         self.counters = Counters()
         self.grace = GRACE_SECONDS
         """Seconds that a cancelled or timed out attempt gets to end by itself."""
+        self._forks = forks or Forks()
         self._queues = _queues(settings)
         self._exit = contextlib.AsyncExitStack()
+
+    @classmethod
+    def early(cls) -> Callable[[Settings], Self]:
+        """What makes a worker whose children are forked from this process, and share its pages.
+
+        To be called while the process has one thread and no loop.
+        """
+        forks = Forks.early()
+        return lambda settings: cls(settings, forks)
 
     async def start(self) -> None:
         """Connects, loads the tasks and begins to take messages. Raises SetupError or UnavailableError."""
@@ -91,6 +102,7 @@ class WorkerService:
             on_end=self._ended,
             on_free=self._freed,
             grace=self.grace,
+            forks=self._forks,
         )
         self.supervisor = Supervisor(
             self.settings,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import platform
 from collections.abc import Collection, Coroutine, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -22,6 +23,7 @@ from wf_core.store.clock import Clock
 from wf_core.store.keys import InstallationKeys
 from wf_core.store.scripts import Installation, Scripts
 from wf_worker.attempts import Attempt, AttemptRunner, Ended
+from wf_worker.continuing import Continuing
 from wf_worker.dead_letters import DeadLetters
 from wf_worker.heartbeat import Heartbeat, hear_cancels
 from wf_worker.intake import Intake
@@ -58,7 +60,6 @@ class Supervisor:
     ) -> None:
         self.settings = settings
         self.id = worker_id
-        self.executors = executors
         self.running: list[asyncio.Task[None]] = []
         """The parts that were begun; each runs until it is cancelled, or fails."""
         self._redis = redis
@@ -68,8 +69,10 @@ class Supervisor:
         self._package = f"wf-worker {metadata.version('wf-worker')}"
         self._host = platform.node()
         lanes = Lanes()
+        self.reports = Reports(broker, settings.namespace, lambda: self.leases.incarnation, counters)
+        self.executors = self._go_on(executors, lanes)
         silent_ms = round(settings.death_seconds * 1000)
-        self.registration = Registration(redis, self._keys, clock, worker_id, queues, executors, silent_ms)
+        self.registration = Registration(redis, self._keys, clock, worker_id, queues, self.executors, silent_ms)
         self.leases = Leases(
             broker,
             scripts,
@@ -79,23 +82,35 @@ class Supervisor:
             queues,
             installation.task_partitions,
             installation.incarnation,
-            free=lambda: executors.free,
+            free=lambda: self.executors.free,
             on_lanes=self._lanes_changed,
             doubt=self._doubt,
         )
-        self.reports = Reports(broker, settings.namespace, lambda: self.leases.incarnation, counters)
         self.heartbeat = Heartbeat(
             redis,
             scripts,
             settings,
             clock,
             self.registration,
-            executors,
+            self.executors,
             self.reports,
             counters,
             on_restart=self.leases.start_over,
         )
         self.intake = self._take_in(scripts, broker, lanes, installation.partitions)
+
+    def _go_on(self, executors: AttemptRunner, lanes: Lanes) -> Continuing:
+        return Continuing(
+            executors,
+            self.reports,
+            lanes,
+            self._clock.now_ms,
+            may_begin=lambda: self.heartbeat.may_begin() and len(self.reports) < MOST_REPORTS,
+            leaving=lambda: self.registration.leaving,
+            start=self._start_attempt,
+            on_end=self.ended,
+            on_free=self.freed,
+        )
 
     def _take_in(self, scripts: Scripts, broker: Log, lanes: Lanes, partitions: int) -> Intake:
         return Intake(
@@ -124,7 +139,7 @@ class Supervisor:
             "read": self.intake.read(),
             "claim": self.intake.claim(),
             "commit": self.intake.commit(),
-            "cancels": hear_cancels(self._redis, self._keys, self.heartbeat.cancelled),
+            "cancels": hear_cancels(self._redis, self._keys, self.heartbeat.cancelled, self.executors.stop_tails),
             **more,
         }
         self.running = [_task(name, part) for name, part in parts.items()]
@@ -156,10 +171,17 @@ class Supervisor:
         message, now = attempt.message, self._clock.now_ms()
         status = str(ended.status)
         self._counters.inc("worker_attempts_ended_total", task=message.task, status=status)
-        say = log.info if ended.status is AttemptStatus.COMPLETED else log.warning
-        reason = f"{ended.error.type}: {ended.error.message[:500]}" if ended.error else ended.detail or ended.reason
-        say("attempt ended", **_ids(message), status=status, ms=now - attempt.started_at, reason=reason)
-        if ended.status is not AttemptStatus.CANCELLED:
+        if ended.status is AttemptStatus.COMPLETED:  # all but nobody wants to read that, at thousands a second
+            log.debug("attempt ended", **_ids(message), status=status, ms=now - attempt.started_at)
+        else:
+            reason = f"{ended.error.type}: {ended.error.message[:500]}" if ended.error else ended.detail or ended.reason
+            log.warning("attempt ended", **_ids(message), status=status, ms=now - attempt.started_at, reason=reason)
+        begun = self.executors.next_after(attempt, ended)
+        if begun is not None:
+            self._counters.inc("worker_attempts_continued_total")
+            record = self._record(attempt, ended, now, begun.begin)
+            self.reports.add(attempt.token, message.execution, record, partial(self.executors.settle, begun))
+        elif ended.status is not AttemptStatus.CANCELLED:
             self.reports.add(attempt.token, message.execution, self._record(attempt, ended, now))
 
     def freed(self) -> None:
@@ -177,13 +199,15 @@ class Supervisor:
         return self.heartbeat.may_claim() and len(self.reports) < MOST_REPORTS
 
     def _start_attempt(self, token: str, message: wire.TaskMessage) -> None:
-        if token in self.executors.running() or self.reports.holds(token):
+        if self.executors.runs(token) or self.reports.holds(token):
             return  # Redis forgot that it is ours, and has just learnt it again
         log.debug("attempt begins", **_ids(message))
         self._counters.inc("worker_attempts_started_total", task=message.task)
         self.executors.run(token, message)
 
-    def _record(self, attempt: Attempt, ended: Ended, now: int) -> wire.Result | wire.Lost:
+    def _record(
+        self, attempt: Attempt, ended: Ended, now: int, begin: wire.Begin | None = None
+    ) -> wire.Result | wire.Lost:
         message = attempt.message
         if ended.status is AttemptStatus.LOST:
             return wire.Lost(
@@ -217,6 +241,8 @@ class Supervisor:
             worker_package=self._package,
             host=self._host,
             log_tail="" if ended.status is AttemptStatus.COMPLETED else tail_of(attempt.tail),
+            begin=begin,
+            v=wire.BEGINS if begin is not None else 1,
         )
 
 

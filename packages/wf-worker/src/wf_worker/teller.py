@@ -41,10 +41,12 @@ class Teller:
 
     Who says something is known by the execution, node and attempt in the log event or in the context (structlog's
     context variables). `alone`: at most one attempt runs here, so that what comes from nobody's context is its own.
+    `flush` sends what others left to be sent together, when somebody asked for it with `soon`.
     """
 
-    def __init__(self, send: Callable[[News], None], *, alone: bool) -> None:
+    def __init__(self, send: Callable[[News], None], *, alone: bool, flush: Callable[[], None] = lambda: None) -> None:
         self._send = send
+        self._flush_others = flush
         self._alone = alone
         self._runs: dict[_Key, int] = {}
         self._untold: dict[int, _Untold] = {}
@@ -72,7 +74,7 @@ class Teller:
             untold.alive = True
             if progress is not None:
                 untold.progress = progress
-        self._some.set()
+        self.soon()
 
     def said(self, fields: Mapping[str, Any], text: str) -> None:
         """Someone logged or printed `text`; `fields` may say who. What no attempt said is not told."""
@@ -82,13 +84,19 @@ class Teller:
                 return
             untold = self._untold.setdefault(run_id, _Untold())
             untold.said = (untold.said + text)[-TAIL_BYTES:]
-        self._some.set()
+        self.soon()
+
+    def soon(self) -> None:
+        """Asks the teller's thread to send what there is, within some 20 ms, whatever the loop does meanwhile."""
+        if not self._some.is_set():
+            self._some.set()
 
     def serve(self) -> None:
         """Tells for ever; for a thread of its own."""
         while True:
             self._some.wait()
             self._some.clear()
+            self._flush_others()
             with self._lock:
                 ready = list(self._untold)
             for run_id in ready:

@@ -12,8 +12,7 @@ from wf_api.answers import answer
 from wf_api.context import ApiContext, Context
 from wf_api.control import Fields, nothing, order
 from wf_api.idempotency import Idempotency
-from wf_api.models import OrderedModel, PageModel
-from wf_api.openapi import OF_BODY, responses, takes_body
+from wf_api.openapi import OF_BODY, shows, takes_body
 from wf_api.queries import Cursor
 from wf_api.routes.control import REASON, read_order, with_reason
 from wf_api.verbs import Verb
@@ -23,7 +22,7 @@ from wf_core.store import reads
 router = APIRouter(tags=["control"])
 
 
-def _filters(  # noqa: PLR0913 - one argument per filter; FastAPI passes them by name
+async def _filters(  # noqa: PLR0913 - one argument per filter; FastAPI passes them by name
     context: Context,
     status: Annotated[list[str] | None, Query(description="repeatable; all that allow the command when absent")] = None,
     name: str | None = None,
@@ -51,8 +50,7 @@ def _says(**properties: dict[str, Any]) -> dict[str, Any]:
     schema = {"type": "object", "additionalProperties": False, "properties": properties}
     return {
         "status_code": 202,
-        "response_model": PageModel[OrderedModel],
-        "responses": responses(*OF_BODY, 503),
+        "responses": shows("PageModel[OrderedModel]", *OF_BODY, 503, status=202),
         "openapi_extra": takes_body(schema, required=False),
     }
 

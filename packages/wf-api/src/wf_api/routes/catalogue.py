@@ -8,20 +8,19 @@ from fastapi import APIRouter, Response
 from wf_api.answers import answer
 from wf_api.bounded import BoundedRoute
 from wf_api.context import Context
-from wf_api.models import PageModel, TaskModel, WorkerModel
-from wf_api.openapi import responses
+from wf_api.openapi import shows
 from wf_core.store import reads
 
 router = APIRouter(tags=["catalogue"], route_class=BoundedRoute)
 
 
-@router.get("/tasks", response_model=PageModel[TaskModel], responses=responses(422, 503))
+@router.get("/tasks", responses=shows("PageModel[TaskModel]", 422, 503))
 async def list_tasks(context: Context) -> Response:
     """What the live workers can run, in one page."""
     return answer({"items": await reads.read_tasks(context.redis, context.settings.namespace), "next_cursor": None})
 
 
-@router.get("/workers", response_model=PageModel[WorkerModel], responses=responses(422, 503))
+@router.get("/workers", responses=shows("PageModel[WorkerModel]", 422, 503))
 async def list_workers(context: Context) -> Response:
     """The workers that beat, and those that fell silent a short time ago, in one page."""
     dead_after = context.settings.death_seconds * 1000

@@ -13,8 +13,7 @@ from wf_api.context import ApiContext, Context
 from wf_api.control import Fields, nothing, order
 from wf_api.idempotency import Idempotency
 from wf_api.members import Members, read_members
-from wf_api.models import CommandModel
-from wf_api.openapi import OF_BODY, responses, takes_body
+from wf_api.openapi import OF_BODY, shows, takes_body
 from wf_api.preferences import wants_no_wait
 from wf_api.queries import refuse_path
 from wf_api.verbs import Verb
@@ -27,9 +26,7 @@ MOST_NODES = 1000
 """Nodes that a `retry` names."""
 SPARE_BYTES = 64 * 1024
 """A body may be so much longer than twice an input's limit, for its spacing."""
-_ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {"model": CommandModel, "description": "The log has the command; no orchestrator has applied it yet"}
-}
+_ACCEPTED = "The log has the command; no orchestrator has applied it yet"
 REASON: dict[str, Any] = {"type": ["string", "null"], "maxLength": LONGEST_REASON}
 _NODES: dict[str, Any] = {
     "type": ["array", "null"],
@@ -43,8 +40,7 @@ def _says(**properties: dict[str, Any]) -> dict[str, Any]:
     """What all of these routes have in common; `properties` are those of the body."""
     schema = {"type": "object", "additionalProperties": False, "properties": properties}
     return {
-        "response_model": CommandModel,
-        "responses": responses(*OF_BODY, 404, 409, 503) | _ACCEPTED,
+        "responses": shows("CommandModel", *OF_BODY, 404, 409, 503) | shows("CommandModel", status=202, says=_ACCEPTED),
         "openapi_extra": takes_body(schema, required=False),
     }
 

@@ -12,8 +12,7 @@ from wf_api.bounded import BoundedRoute
 from wf_api.context import Context
 from wf_api.idempotency import Idempotency
 from wf_api.members import read_members
-from wf_api.models import DeadLetterModel, PageModel, SettledModel
-from wf_api.openapi import OF_BODY, responses, takes_body
+from wf_api.openapi import OF_BODY, shows, takes_body
 from wf_api.queries import Cursor
 from wf_core.broker.protocol import MAX_RECORD_BYTES
 
@@ -28,7 +27,7 @@ _SEND: dict[str, Any] = {
 _NOTHING: dict[str, Any] = {"type": "object", "additionalProperties": False}
 
 
-@router.get("/dead-letters", response_model=PageModel[DeadLetterModel], responses=responses(422, 503))
+@router.get("/dead-letters", responses=shows("PageModel[DeadLetterModel]", 422, 503))
 async def list_dead_letters(
     context: Context,
     limit: Annotated[int, Query(ge=1, le=100, description="longest page")] = 20,
@@ -42,7 +41,7 @@ async def list_dead_letters(
     return answer({"items": [dead_letters.view(one) for one in found], "next_cursor": next_cursor})
 
 
-@router.get("/dead-letters/{dead_letter_id}", response_model=DeadLetterModel, responses=responses(404, 422, 503))
+@router.get("/dead-letters/{dead_letter_id}", responses=shows("DeadLetterModel", 404, 422, 503))
 async def get_dead_letter(context: Context, dead_letter_id: str) -> Response:
     """One dead letter."""
     return answer(dead_letters.view(await dead_letters.one(context, dead_letter_id)))
@@ -50,8 +49,7 @@ async def get_dead_letter(context: Context, dead_letter_id: str) -> Response:
 
 @router.post(
     "/dead-letters/{dead_letter_id}/send",
-    response_model=SettledModel,
-    responses=responses(*OF_BODY, 404, 409, 503),
+    responses=shows("SettledModel", *OF_BODY, 404, 409, 503),
     openapi_extra=takes_body(_SEND, required=False),
 )
 async def send_dead_letter(request: Request, context: Context, dead_letter_id: str, again: bool = False) -> Response:
@@ -68,8 +66,7 @@ async def send_dead_letter(request: Request, context: Context, dead_letter_id: s
 
 @router.post(
     "/dead-letters/{dead_letter_id}/discard",
-    response_model=SettledModel,
-    responses=responses(*OF_BODY, 404, 409, 503),
+    responses=shows("SettledModel", *OF_BODY, 404, 409, 503),
     openapi_extra=takes_body(_NOTHING, required=False),
 )
 async def discard_dead_letter(request: Request, context: Context, dead_letter_id: str) -> Response:

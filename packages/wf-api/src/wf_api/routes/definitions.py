@@ -15,15 +15,7 @@ from wf_api.envelope import envelope_of
 from wf_api.idempotency import Idempotency
 from wf_api.intake import read_document_body, unchecked
 from wf_api.members import read_members
-from wf_api.models import (
-    CreatedModel,
-    DefinitionItemModel,
-    DefinitionModel,
-    PageModel,
-    RegisteredModel,
-    RemovedModel,
-)
-from wf_api.openapi import OF_BODY, responses, takes_body
+from wf_api.openapi import OF_BODY, shows, takes_body
 from wf_api.preferences import wants_no_wait
 from wf_api.problems import of_document
 from wf_api.queries import Cursor, Limit
@@ -51,13 +43,13 @@ _RUN: dict[str, Any] = {
 }
 
 
-@_reading.get("/definitions", response_model=PageModel[DefinitionItemModel], responses=responses(422, 503))
+@_reading.get("/definitions", responses=shows("PageModel[DefinitionItemModel]", 422, 503))
 async def list_definitions(context: Context, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """Registered definitions by name, each with its newest version."""
     return answer(await reads.list_definitions(context.redis, context.settings.namespace, cursor=cursor, limit=limit))
 
 
-@_reading.get("/definitions/{definition_name}", response_model=DefinitionModel, responses=responses(404, 422, 503))
+@_reading.get("/definitions/{definition_name}", responses=shows("DefinitionModel", 404, 422, 503))
 async def get_registered_definition(context: Context, definition_name: str, version: Version = None) -> Response:
     """The newest version of a definition, or the one that `version` names, with its document."""
     return answer(await definition(context, Reference(definition_name, version), name_at=None))
@@ -68,8 +60,8 @@ router.include_router(_reading)
 
 @router.put(
     "/definitions/{definition_name}",
-    response_model=RegisteredModel,
-    responses=responses(*OF_BODY, 409, 503) | {201: {"model": RegisteredModel, "description": "A version is new"}},
+    responses=shows("RegisteredModel", *OF_BODY, 409, 503)
+    | shows("RegisteredModel", status=201, says="A version is new"),
     openapi_extra={"requestBody": takes_body(_DOCUMENT, required=True, yaml=True)["requestBody"]},
 )
 async def put_definition(
@@ -91,7 +83,7 @@ async def put_definition(
     return answer(shown, 201 if done.is_new else 200)
 
 
-@router.delete("/definitions/{definition_name}", response_model=RemovedModel, responses=responses(404, 422, 503))
+@router.delete("/definitions/{definition_name}", responses=shows("RemovedModel", 404, 422, 503))
 async def delete_definition(context: Context, definition_name: str, version: Version = None) -> Response:
     """Removes a definition with all its versions, or only the one that `version` names. Executions are not touched."""
     return answer({"name": definition_name, "removed": await remove(context, definition_name, version)})
@@ -100,8 +92,7 @@ async def delete_definition(context: Context, definition_name: str, version: Ver
 @router.post(
     "/definitions/{definition_name}/executions",
     status_code=201,
-    response_model=CreatedModel,
-    responses=responses(*OF_BODY, 404, 409, 503),
+    responses=shows("CreatedModel", *OF_BODY, 404, 409, 503, status=201),
     openapi_extra=takes_body(_RUN, required=False),
 )
 async def run_definition(  # noqa: PLR0913 - one argument per parameter; FastAPI passes them by name

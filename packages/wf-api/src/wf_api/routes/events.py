@@ -11,8 +11,7 @@ from wf_api import queries
 from wf_api.answers import answer
 from wf_api.bounded import BoundedRoute
 from wf_api.context import Context
-from wf_api.models import EventModel, PageModel
-from wf_api.openapi import responses, text
+from wf_api.openapi import shows
 from wf_api.problems import unavailable, unknown_execution
 from wf_api.queries import Limit
 from wf_api.streams import stream_events
@@ -25,8 +24,7 @@ STREAM = "text/event-stream"
 
 @router.get(
     "/workflows/{execution_id}/events",
-    response_model=PageModel[EventModel],
-    responses=responses(404, 422, 503) | text(STREAM),
+    responses=shows("PageModel[EventModel]", 404, 422, 503, also=STREAM),
 )
 async def list_events(  # noqa: PLR0913 - one argument per parameter; FastAPI passes them by name
     request: Request,

@@ -13,8 +13,7 @@ from wf_api.bounded import BoundedRoute
 from wf_api.context import Context
 from wf_api.heads import read_head
 from wf_api.inputs import document_of
-from wf_api.models import ExecutionModel, NodeItemModel, NodeModel, PageModel, ResultsModel, SummaryModel, WhyModel
-from wf_api.openapi import responses
+from wf_api.openapi import responses, shows, text
 from wf_api.problems import unknown_execution, unknown_node
 from wf_api.queries import Cursor, Limit
 from wf_core.states import ExecutionStatus, NodeStatus
@@ -26,7 +25,7 @@ router = APIRouter(tags=["executions"], route_class=BoundedRoute)
 _WRONG_CURSOR = "cursor takes the next_cursor of the page before."
 
 
-@router.get("/workflows", response_model=PageModel[SummaryModel], responses=responses(422, 503))
+@router.get("/workflows", responses=shows("PageModel[SummaryModel]", 422, 503))
 async def list_workflows(  # noqa: PLR0913 - one argument per filter; FastAPI passes them by name
     context: Context,
     status: Annotated[list[str] | None, Query(description="repeatable")] = None,
@@ -55,7 +54,7 @@ async def list_workflows(  # noqa: PLR0913 - one argument per filter; FastAPI pa
     return answer(page)
 
 
-@router.get("/workflows/{execution_id}", response_model=ExecutionModel, responses=responses(404, 422, 503))
+@router.get("/workflows/{execution_id}", responses=shows("ExecutionModel", 404, 422, 503))
 async def get_workflow(context: Context, execution_id: str, nodes: bool = True) -> Response:
     """One execution, with the first 1,000 nodes of its top level unless `nodes=false`."""
     view = await reads.read_execution(context.redis, context.settings.namespace, execution_id, nodes=nodes)
@@ -64,7 +63,7 @@ async def get_workflow(context: Context, execution_id: str, nodes: bool = True) 
     return answer(view)
 
 
-@router.get("/workflows/{execution_id}/results", response_model=ResultsModel, responses=responses(404, 422, 503))
+@router.get("/workflows/{execution_id}/results", responses=shows("ResultsModel", 404, 422, 503))
 async def get_results(context: Context, execution_id: str) -> Response:
     """The outputs of the nodes that have completed so far."""
     view = await reads.read_results(context.redis, context.settings.namespace, execution_id)
@@ -73,9 +72,7 @@ async def get_results(context: Context, execution_id: str) -> Response:
     return answer(view)
 
 
-@router.get(
-    "/workflows/{execution_id}/nodes", response_model=PageModel[NodeItemModel], responses=responses(404, 422, 503)
-)
+@router.get("/workflows/{execution_id}/nodes", responses=shows("PageModel[NodeItemModel]", 404, 422, 503))
 async def list_nodes(  # noqa: PLR0913 - one argument per filter; FastAPI passes them by name
     context: Context,
     execution_id: str,
@@ -109,9 +106,7 @@ async def list_nodes(  # noqa: PLR0913 - one argument per filter; FastAPI passes
     return answer(page)
 
 
-@router.get(
-    "/workflows/{execution_id}/nodes/{node_path:path}", response_model=NodeModel, responses=responses(404, 422, 503)
-)
+@router.get("/workflows/{execution_id}/nodes/{node_path:path}", responses=shows("NodeModel", 404, 422, 503))
 async def get_node(context: Context, execution_id: str, node_path: str) -> Response:
     """One node with its input, output and attempts. Its path stands percent-encoded in the address."""
     try:
@@ -123,7 +118,7 @@ async def get_node(context: Context, execution_id: str, node_path: str) -> Respo
     return answer(view)
 
 
-@router.get("/workflows/{execution_id}/why", response_model=WhyModel, responses=responses(404, 422, 503))
+@router.get("/workflows/{execution_id}/why", responses=shows("WhyModel", 404, 422, 503))
 async def get_why(
     context: Context,
     execution_id: str,
@@ -144,7 +139,7 @@ async def get_why(
     return answer(found)
 
 
-@router.get("/workflows/{execution_id}/definition", response_model=dict, responses=responses(404, 422, 503))
+@router.get("/workflows/{execution_id}/definition", responses=responses(404, 422, 503) | text(JSON, "object"))
 async def get_definition(context: Context, execution_id: str) -> Response:
     """The document that the execution runs, in canonical form."""
     head = await read_head(context.redis, context.settings.namespace, execution_id)

@@ -10,8 +10,7 @@ from fastapi import APIRouter, Response
 from wf_api.answers import answer
 from wf_api.bounded import BoundedRoute
 from wf_api.context import Context
-from wf_api.models import HealthModel, ReadyModel
-from wf_api.openapi import responses, text
+from wf_api.openapi import responses, shows, text
 from wf_api.problems import unavailable
 from wf_api.readiness import OK
 from wf_core.schema.validation import workflow_json_schema
@@ -19,13 +18,13 @@ from wf_core.schema.validation import workflow_json_schema
 router = APIRouter(tags=["operations"], route_class=BoundedRoute)
 
 
-@router.get("/healthz", response_model=HealthModel, responses=responses())
+@router.get("/healthz", responses=shows("HealthModel"))
 async def healthz() -> Response:
     """The process runs. Needs no key and asks no other server."""
     return answer({"status": "ok"})
 
 
-@router.get("/readyz", response_model=ReadyModel, responses=responses(503))
+@router.get("/readyz", responses=shows("ReadyModel", 503))
 async def readyz(context: Context) -> Response:
     """Whether Redis and the log answer; asked at most once a second."""
     checks = await context.readiness.get()

@@ -7,6 +7,7 @@ are one append-only file and roll back together.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
@@ -14,7 +15,7 @@ from typing import Any, cast
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from wf_core.broker.group_commit import Append, GroupCommit, split
 from wf_core.broker.protocol import (
@@ -64,6 +65,7 @@ class RedisLog:
         self._settings = settings
         self._redis = redis
         self._keys = InstallationKeys(settings.namespace)
+        self._append_hash = hashlib.sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
         self._lane = GroupCommit(self._send)
 
     async def start(self) -> None:
@@ -128,22 +130,36 @@ class RedisLog:
         by_source: dict[TopicPartition, list[Append]] = {}
         for append in group:
             by_source.setdefault(append.source, []).append(append)
-        pipeline = self._redis.pipeline(transaction=False)
-        chunks: list[tuple[TopicPartition, int]] = []
-        for source, appends in by_source.items():
-            keys = (self._keys.log(*source), self._keys.log_bounds(*source))
-            for chunk in _chunks([record for append in appends for record in append.records]):
-                pipeline.eval(_APPEND, 2, *keys, *cast("list[str]", chunk))  # annotated as text; takes bytes too
-                chunks.append((source, len(chunk)))
+        chunks = [
+            (source, chunk)
+            for source, appends in by_source.items()
+            for chunk in _chunks([record for append in appends for record in append.records])
+        ]
         offsets: dict[TopicPartition, list[int]] = {source: [] for source in by_source}
-        for (source, count), first in zip(chunks, await self._answer(pipeline.execute()), strict=True):
-            offsets[source].extend(range(first, first + count))
+        for (source, chunk), first in zip(chunks, await self._answer(self._append(chunks)), strict=True):
+            offsets[source].extend(range(first, first + len(chunk)))
         shares = {
             id(append): own
             for source, appends in by_source.items()
             for append, own in zip(appends, split(appends, offsets[source]), strict=True)
         }
         return [shares[id(append)] for append in group]
+
+    async def _append(self, chunks: Sequence[tuple[TopicPartition, Sequence[bytes]]]) -> list[int]:
+        """The offset of each chunk's first record.
+
+        Redis knows the script by its hash. When it does not, all chunks are sent again with it: the ones that follow
+        the first of a partition must not stand before it.
+        """
+        pipeline: Any = self._redis.pipeline(transaction=False)  # annotated as if it took no bytes
+        for call, script in ((pipeline.evalsha, self._append_hash), (pipeline.eval, _APPEND)):
+            for source, chunk in chunks:
+                call(script, 2, self._keys.log(*source), self._keys.log_bounds(*source), *chunk)
+            try:
+                return cast("list[int]", await pipeline.execute())
+            except NoScriptError:
+                continue
+        raise AssertionError("EVAL needs no script that Redis knows")
 
     async def _answer(self, call: Awaitable[Any]) -> Any:
         try:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from wf_core.collector import collect_rarely
+
 _NEEDED = "The command line needs click, rich and httpx: pip install 'wf-core[cli]'"
 
 
 def main() -> None:
     """The console script `wf`."""
+    collect_rarely()
     try:
         from wf_core.cli.app import run
     except ModuleNotFoundError as error:

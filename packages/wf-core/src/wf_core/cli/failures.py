@@ -1,4 +1,4 @@
-"""Errors as sentences on stderr and as exit codes. Imported only when something went wrong."""
+"""Errors as sentences on stderr and as exit codes. The client is imported only when something went wrong."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 import sys
 
 from wf_core.cli import exits
-from wf_core.client import ApiError, BadAnswerError, ServerUnreachableError, StillRunningError
 from wf_core.errors import DocumentError, Problem, SetupError, UnavailableError, WfError
 
 _HTTP_NOT_FOUND = 404
@@ -41,6 +40,8 @@ def report(error: Exception) -> int:
 
 def exit_code(error: Exception) -> int | None:
     """The exit code that an error ends in, None for one that nobody expected."""
+    from wf_core.client import ApiError, BadAnswerError, StillRunningError
+
     if isinstance(error, ApiError):
         return {_HTTP_NOT_FOUND: exits.NOT_FOUND, _HTTP_UNAVAILABLE: exits.UNREACHABLE}.get(error.status, exits.USAGE)
     table: tuple[tuple[type[Exception], int], ...] = (
@@ -59,6 +60,8 @@ def exit_code(error: Exception) -> int | None:
 
 def sentences(error: Exception) -> list[str]:
     """What to tell the user, a line each, with the remedy where there is one."""
+    from wf_core.client import ApiError, ServerUnreachableError
+
     if isinstance(error, ServerUnreachableError):
         return [
             f"error: {error}",

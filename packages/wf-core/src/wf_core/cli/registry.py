@@ -10,12 +10,13 @@ import importlib.metadata
 from dataclasses import dataclass
 
 from wf_core.plugins import groups
+from wf_core.plugins.entries import entries
 
 SECTIONS = {
     "Run": {
         "dev": "Start everything on this machine: no Kafka, Redis or Docker needed.",
         "run": "Run a workflow to its end and print its output.",
-        "submit": "Create an execution of a workflow.",
+        "submit": "Create an execution of a workflow, or many.",
         "trigger": "Start an execution that was submitted.",
         "validate": "Check documents without running them.",
         "graph": "Draw a document's graph.",
@@ -77,12 +78,11 @@ class Registered:
 def installed() -> dict[str, Registered]:
     """The installed commands by name.
 
-    Read with importlib.metadata and not by the drivers module: its plugin library would cost half of the time that
-    `wf --help` may take.
+    Not read by the drivers module: its plugin library would cost half of the time that `wf --help` may take.
     """
     found: dict[str, Registered] = {}
-    for entry in importlib.metadata.entry_points(group=groups.COMMANDS):
-        package = entry.dist.name if entry.dist else ""
+    for listed in entries(groups.COMMANDS):
+        entry, package = listed.point, listed.distribution
         before = found.get(entry.name)
         if before is None:
             found[entry.name] = Registered(entry, package)

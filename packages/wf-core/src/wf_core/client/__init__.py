@@ -15,6 +15,7 @@ from wf_core.client.flows import (
 )
 from wf_core.client.models import (
     Attempt,
+    Batch,
     Cause,
     Child,
     Command,
@@ -48,6 +49,7 @@ __all__ = [
     "AsyncClient",
     "Attempt",
     "BadAnswerError",
+    "Batch",
     "Cause",
     "Child",
     "Client",

@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from wf_core.client.definitions import DefinitionOperations as Operations
+from wf_core.client.batches import BatchOperations as Operations
 from wf_core.client.flows import Call, Delivery, Flow, Lost, Pause, Reply
 
 P = ParamSpec("P")
@@ -148,6 +148,8 @@ class Client(_Connection):
     register = _blocking(Operations.register)
     unregister = _blocking(Operations.unregister)
     submit_registered = _blocking(Operations.submit_registered)
+    submit_batch = _blocking(Operations.submit_batch)
+    submit_many = _blocking(Operations.submit_many)
     ready = _blocking(Operations.ready)
 
 
@@ -232,4 +234,6 @@ class AsyncClient(_Connection):
     register = _awaiting(Operations.register)
     unregister = _awaiting(Operations.unregister)
     submit_registered = _awaiting(Operations.submit_registered)
+    submit_batch = _awaiting(Operations.submit_batch)
+    submit_many = _awaiting(Operations.submit_many)
     ready = _awaiting(Operations.ready)

@@ -102,6 +102,12 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     status: str
 
 
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Executions were accepted, in the order of their inputs."""
+
+    executions: list[Submitted]
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """A command was accepted. `applied` False: it is in the log, but no orchestrator has folded it yet."""
 

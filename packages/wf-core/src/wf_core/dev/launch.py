@@ -16,6 +16,7 @@ from typing import Any
 
 from wf_core.dev import redis_server, state
 from wf_core.errors import SetupError
+from wf_core.lean import import_structlog
 
 PARTITIONS = 8
 DEFAULT_PORT = 8080
@@ -47,13 +48,13 @@ def launch(options: Options) -> int:
         if options.reset:
             state.reset(options.folder)
         server = None if options.redis else stack.enter_context(_redis(options, lock))
-        # structlog loads rich's tracebacks where rich is installed: a tenth of our start for what no log of ours shows.
-        sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+        import_structlog()
         # What comes next takes longer to import than Redis needs to start: both happen at once.
-        from wf_core.dev.stack import Stack, check_services
+        from wf_core.dev.stack import Stack, check_services, early
         from wf_core.run_service import run_service
 
         check_services()
+        factories = early()
         settings = _settings(options, server)
         if server is not None:
             server.wait_ready()
@@ -68,7 +69,7 @@ def launch(options: Options) -> int:
         def gone() -> bool:
             return server is not None and server.ended
 
-        return run_service(lambda chosen: Stack(chosen, ready, gone), "dev", settings)
+        return run_service(lambda chosen: Stack(chosen, factories, ready, gone), "dev", settings)
 
 
 @contextlib.contextmanager

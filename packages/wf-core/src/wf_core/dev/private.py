@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,9 +32,10 @@ class PrivateServer:
 
 
 @contextlib.contextmanager
-def private_server(folder: Path, allow: str, tasks: Path) -> Iterator[PrivateServer]:
+def private_server(folder: Path, allow: str, tasks: Path, *, meanwhile: Callable[[], None]) -> Iterator[PrivateServer]:
     """Starts a quiet `wf dev` with its state in `folder` and the task files in `tasks`, besides ./tasks.
 
+    `meanwhile` is called while it starts, which takes longer than anything that the caller has to prepare.
     While a `wf run` holds `folder`, the state lies in a temporary one; a `wf dev` that was just starting there is used.
     """
     holder, kept = _holder(folder)
@@ -45,6 +46,7 @@ def private_server(folder: Path, allow: str, tasks: Path) -> Iterator[PrivateSer
         place = folder if kept else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wf-")))
         process = _start(place, allow, tasks, memory=not kept)
         try:
+            meanwhile()
             yield PrivateServer(_await_url(process, place), kept)
         finally:
             _stop(process)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -18,6 +18,8 @@ PACKAGES = {"worker": "wf-worker", "orchestrator": "wf-orchestrator", "api": "wf
 """The services in the order in which they are imported, and stop: the API hears of everything that ends before it."""
 _LOOK_SECONDS = 0.5
 
+Factory = Callable[[Settings], Service]
+
 log = structlog.get_logger(__name__)
 
 
@@ -29,11 +31,27 @@ def check_services() -> None:
         raise SetupError(f"wf dev needs packages that are not installed: pip install {' '.join(missing)}")
 
 
-class Stack:
-    """All services as one. `ready` is called with the API's URL, `gone` says that Redis has ended."""
+def early() -> dict[str, Factory]:
+    """What makes the services that want to do something while this process has one thread and no loop: to fork."""
+    return {"worker": drivers.load(groups.SERVICES, "worker").early()}
 
-    def __init__(self, settings: Settings, ready: Callable[[str], None], gone: Callable[[], bool]) -> None:
+
+class Stack:
+    """All services as one.
+
+    `factories` make those that are imported already; `ready` is called with the API's URL, `gone` says that Redis has
+    ended.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        factories: Mapping[str, Factory],
+        ready: Callable[[str], None],
+        gone: Callable[[], bool],
+    ) -> None:
         self._settings = settings
+        self._factories = factories
         self._ready = ready
         self._gone = gone
         self._services: dict[str, Any] = {}
@@ -53,10 +71,12 @@ class Stack:
             raise
 
     async def _bring_up(self, name: str, importing: asyncio.Lock) -> None:
-        # One import at a time: modules that import each other must not be imported by two threads at once.
-        async with importing:
-            factory = await asyncio.to_thread(drivers.load, groups.SERVICES, name)
-        service: Service = factory(self._settings)
+        factory = self._factories.get(name)
+        if factory is None:
+            # One import at a time: modules that import each other must not be imported by two threads at once.
+            async with importing:
+                factory = await asyncio.to_thread(drivers.load, groups.SERVICES, name)
+        service = factory(self._settings)
         await service.start()
         self._services[name] = service
 

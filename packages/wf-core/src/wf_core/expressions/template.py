@@ -42,12 +42,19 @@ class Template:
     pointer: str
     expressions: tuple[Expression, ...]
     _tree: Any
+    source: Any = field(default=None, repr=False, compare=False)
+    """The value as it stands in the document."""
     _json: bytes | None = field(default=None, repr=False, compare=False)
+    _source_json: bytes | None = field(default=None, repr=False, compare=False)
+    _references: frozenset[str] | None = field(default=None, repr=False, compare=False)
+    _names: frozenset[str] | None = field(default=None, repr=False, compare=False)
 
     @property
     def references(self) -> frozenset[str]:
         """Ids of the nodes that it names."""
-        return frozenset([node for expression in self.expressions for node, _ in expression.fields])
+        if self._references is None:
+            self._references = frozenset([node for expression in self.expressions for node, _ in expression.fields])
+        return self._references
 
     @property
     def values(self) -> frozenset[str]:
@@ -57,7 +64,9 @@ class Template:
     @property
     def names(self) -> frozenset[str]:
         """The top-level names other than `nodes`."""
-        return frozenset([name for expression in self.expressions for name in expression.names])
+        if self._names is None:
+            self._names = frozenset([name for expression in self.expressions for name in expression.names])
+        return self._names
 
     @property
     def is_constant(self) -> bool:
@@ -72,6 +81,13 @@ class Template:
         if self._json is None:
             self._json = payload.encode(self._tree, what=f"the value at {self.pointer}")
         return self._json
+
+    @property
+    def source_json(self) -> bytes:
+        """The JSON of the value as it stands in the document: `scan_template` makes an equal template of it."""
+        if self._source_json is None:
+            self._source_json = payload.encode(self.source, what=f"the value at {self.pointer}")
+        return self._source_json
 
     def render(self, scope: Scope) -> Any:
         """The JSON value. Raises ExpressionError. Do not change it: constant parts are shared between calls."""
@@ -121,7 +137,7 @@ class TemplateBuilder:
     def template(self, value: Any, pointer: str) -> Template:
         """The template of `value`, worthless when there are problems."""
         tree = self._build(value, pointer, 0)
-        return Template(pointer, tuple(self.expressions), tree)
+        return Template(pointer, tuple(self.expressions), tree, value)
 
     def _build(self, value: Any, pointer: str, depth: int) -> Any:
         if isinstance(value, str):

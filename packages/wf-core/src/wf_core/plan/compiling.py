@@ -15,8 +15,10 @@ from wf_core.schema.fields import DEFAULT_PRIORITY, DEFAULT_QUEUE, milliseconds
 from wf_core.schema.nodes import AnyNode, AttemptedSchema, CompensateSchema, EndSchema, MapSchema, TaskSchema
 from wf_core.schema.places import Place, Reader
 from wf_core.schema.pointers import child
+from wf_core.schema.walk import every_node
 
 _NOTHING = Template("", (), {})
+_DEFAULT_SCHEDULING = WorkflowSchema.model_fields["scheduling"].default
 
 
 class DocumentCompiler:
@@ -26,6 +28,7 @@ class DocumentCompiler:
         self.document = document
         self.retry = document.defaults.retry if document.defaults else None
         self.timeout_ms = milliseconds(document.defaults.timeout) if document.defaults else None
+        self.has_tails = _has_tails(document)
 
     def plan(self, hash_: str) -> Plan:
         """The plan of the document, whose hash is given. Raises DocumentError on a cycle."""
@@ -57,6 +60,17 @@ class DocumentCompiler:
         return ConcurrencyPlan(scan_template(given.key, "/concurrency/key"), given.limit, given.on_conflict)
 
 
+def _has_tails(document: WorkflowSchema) -> bool:
+    """Whether nothing in the document needs every node to be begun in its turn.
+
+    A limit of attempts at once and an order of its own are kept where nodes are dispatched. What is to be undone must
+    be known, and a node that a worker began by itself is not before its predecessor's result was folded.
+    """
+    if document.max_parallel is not None or document.scheduling != _DEFAULT_SCHEDULING:
+        return False
+    return not any(getattr(node, "compensate", None) for _, node in every_node(document))
+
+
 class BodyCompiler:
     """Compiles the nodes of one body, and notes what they name in it and outward."""
 
@@ -86,7 +100,16 @@ class BodyCompiler:
         leaves = tuple(index for index, after in enumerate(graph.downstream) if not after)
         if output is None and reads_leaves:
             place.read.update(leaves)
-        return Body(tuple(nodes), graph, place.index_of, leaves, frozenset(place.read), output, self.pointer)
+        return Body(
+            nodes=tuple(nodes),
+            graph=graph,
+            index_of=place.index_of,
+            leaves=leaves,
+            needed=frozenset(place.read),
+            output=output,
+            pointer=self.pointer,
+            has_tails=self.owner.has_tails,
+        )
 
     def output(self, value: Any) -> Template | None:
         """The template of the body's own output."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from wf_core.expressions import Expression, Template
 from wf_core.graph import Graph
 from wf_core.schema.document import RetrySchema, WorkflowSchema, duration_ms
-from wf_core.wire import FrozenSettings, RetrySettings
+from wf_core.wire import Following, FrozenSettings, RetrySettings
 
 _DURATIONS = {"delay": "delay_ms", "max_delay": "max_delay_ms", "max_elapsed": "max_elapsed_ms"}
 
@@ -225,6 +225,10 @@ class Body:
     """Where it stands: empty for the document's nodes, `/finally`, `/nodes/price`."""
     single: bool = False
     """One node, whose path is the scope's key: a map's short form, or a compensation."""
+    has_tails: bool = False
+    """Whether workers may go on from node to node by themselves, as far as the document is concerned."""
+    followings: dict[int, Following] = field(default_factory=dict, compare=False, repr=False)
+    """Nodes as a tail tells of their first attempts in an execution: made once, when they are first needed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ not import is reported and never stops another.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from stevedore import DriverManager
 from stevedore.exception import NoMatches
 
 from wf_core.errors import PluginError
+from wf_core.plugins.entries import entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class Plugin:
 def survey(group: str) -> tuple[dict[str, Plugin], dict[str, str]]:
     """The plugins of `group` by name, without importing any; and why names that two packages ship cannot be used."""
     found: dict[str, dict[str, Plugin]] = defaultdict(dict)
-    for entry in importlib.metadata.entry_points(group=group):
-        distribution, version = (entry.dist.name, entry.dist.version) if entry.dist else ("", "")
-        plugin = Plugin(group, entry.name, entry.value, distribution, version)
-        found[entry.name].setdefault(f"{entry.value} {distribution}", plugin)
+    for entry in entries(group):
+        name, target = entry.point.name, entry.point.value
+        plugin = Plugin(group, name, target, entry.distribution, entry.version)
+        found[name].setdefault(f"{target} {entry.distribution}", plugin)
     usable = {name: next(iter(plugins.values())) for name, plugins in sorted(found.items()) if len(plugins) == 1}
     doubled = {
         name: f"{name!r} by {' and '.join(p.distribution for p in plugins.values())}"

@@ -52,9 +52,8 @@ class Inputs:
 
         `value` itself is not changed. Raises DocumentError with pointers below `pointer`.
         """
-        value = {} if value is None else copy.deepcopy(value)
         try:
-            payload.encode(value, what="the input")
+            value = payload.decode(payload.encode({} if value is None else value, what="the input"))
         except PayloadError as error:
             raise DocumentError([Problem(pointer, "not_json", str(error))]) from error
         if self._filler is None or self._validator is None:

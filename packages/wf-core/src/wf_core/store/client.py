@@ -30,7 +30,8 @@ from redis.exceptions import (
 from wf_core.errors import SetupError, UnavailableError
 from wf_core.settings import Settings
 from wf_core.store.cluster import Address, ClusterClient
-from wf_core.store.connections import MANAGED, PROMPT, MasterClient, MasterPool, NotNowError
+from wf_core.store.connections import MANAGED, PROMPT, MasterPool, NotNowError
+from wf_core.store.shared import MasterClient, SharedClient
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +87,10 @@ def connect(settings: Settings) -> Redis:
 
 
 def dedicated(shared: Redis, **options: Any) -> Redis:
-    """A client of the same Redis with connections of its own, opened with these `options` on top."""
+    """A client of the same Redis with connections of its own, opened with these `options` on top.
+
+    One task uses it at a time, and its commands may block.
+    """
     if isinstance(shared, ClusterClient):
         return shared.twin(**options)
     pool = shared.connection_pool
@@ -94,15 +98,17 @@ def dedicated(shared: Redis, **options: Any) -> Redis:
     if isinstance(pool, MasterPool):
         del merged["connection_pool"]
         masters: Any = MasterPool  # not annotated
-        return Redis.from_pool(
-            masters(pool.service_name, pool.sentinel_manager, connection_class=pool.connection_class, **merged)
-        )
-    return Redis.from_pool(ConnectionPool(connection_class=pool.connection_class, **merged))
+        own = masters(pool.service_name, pool.sentinel_manager, connection_class=pool.connection_class, **merged)
+    else:
+        own = ConnectionPool(connection_class=pool.connection_class, **merged)
+    client = SharedClient.from_pool(own)
+    client.alone = True  # type: ignore[attr-defined] # redis-py annotates its own class
+    return client
 
 
 def _client(pool: BlockingConnectionPool) -> Redis:
     pool.connection_class = PROMPT[pool.connection_class]
-    return Redis.from_pool(pool)
+    return SharedClient.from_pool(pool)
 
 
 def _from_url(url: str, options: dict[str, Any]) -> Redis:

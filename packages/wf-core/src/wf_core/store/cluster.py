@@ -26,6 +26,7 @@ from redis.exceptions import (
 )
 
 from wf_core.store.connections import NotNowError
+from wf_core.store.shared import SharedClient
 
 Address = tuple[str, int]
 Command = tuple[tuple[Any, ...], Mapping[str, Any]]
@@ -126,7 +127,7 @@ class ClusterClient(Redis):
 
     def _open(self, address: Address) -> Redis:
         host, port = address
-        return Redis.from_pool(BlockingConnectionPool(host=host, port=port, **self._options))
+        return SharedClient.from_pool(BlockingConnectionPool(host=host, port=port, **self._options))
 
     def _node(self, address: Address) -> Redis:
         node = self._nodes.get(address)

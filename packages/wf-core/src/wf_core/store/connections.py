@@ -6,7 +6,7 @@ import asyncio
 import re
 from typing import Any, cast
 
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.sentinel import (
     SentinelConnectionPool,
     SentinelManagedConnection,
@@ -57,19 +57,39 @@ class _Prompt:
     async def _reopen(self: Any) -> None:
         await self.connect_check_health(check_health=False)
 
+    async def hand_over(self: Any, protocol: asyncio.Protocol) -> asyncio.Transport:
+        """Connects, and gives what arrives from then on to `protocol`. All that is left for this object is to close."""
+        await self._reopen()
+        transport = cast("asyncio.Transport", self._writer.transport)
+        transport.set_protocol(protocol)
+        return transport
+
+    def forget(self: Any) -> None:
+        """Closes what was handed over."""
+        self._close()
+
     async def read_response(self, *args: Any, **options: Any) -> Any:
         """The reply. Raises NotNowError for what redis-py knows no class of its own for."""
         try:
             return await super().read_response(*args, **options)  # type: ignore[misc] # a connection's
-        except ReadOnlyError:
-            self._demoted = True
-            raise
         except ResponseError as error:
-            found = _NOT_NOW.search(str(error))
-            if found is None or type(error) is not ResponseError:
+            named = named_error(error)
+            self._demoted = is_demoted(named)
+            if named is error:
                 raise
-            self._demoted = found[1] == "READONLY"
-            raise NotNowError(*error.args) from error
+            raise named from error
+
+
+def named_error(error: ResponseError) -> ResponseError:
+    """NotNowError in place of what redis-py knows no class of its own for; else the error itself."""
+    not_now = type(error) is ResponseError and _NOT_NOW.search(str(error))
+    return NotNowError(*error.args) if not_now else error
+
+
+def is_demoted(error: ResponseError) -> bool:
+    """Whether the server that answered so is no master any more."""
+    found = _NOT_NOW.search(str(error)) if isinstance(error, NotNowError) else None
+    return isinstance(error, ReadOnlyError) or (found is not None and found[1] == "READONLY")
 
 
 class _PromptConnection(_Prompt, Connection):
@@ -113,13 +133,3 @@ MANAGED: dict[type, type] = {Connection: _ManagedConnection, SSLConnection: _Man
 
 class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
     """Connections to the master that Sentinel names; waits for a free one, as the plain pool does."""
-
-
-class MasterClient(Redis):
-    """A client of the master that Sentinel names; closes its connections to the sentinels, too."""
-
-    async def aclose(self, close_connection_pool: bool | None = None) -> None:
-        """Closes every connection."""
-        await super().aclose(close_connection_pool)
-        pool = cast("MasterPool", self.connection_pool)
-        await asyncio.gather(*(sentinel.aclose() for sentinel in pool.sentinel_manager.sentinels))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
-import msgspec
-
 Op = tuple[str | bytes | int, ...]
 """`(command, key, argument…)`. `XADD` takes `(key, id, field, value…)` and no options; integers travel as text."""
 
@@ -17,8 +15,6 @@ _FIXED = {"SET": 1, "SETRANGE": 2, "DEL": 0}
 _LISTS = {"HSET": 2, "HDEL": 1, "ZADD": 2, "ZREM": 1, "SADD": 1, "SREM": 1}
 """Commands that take any number of groups of so many arguments."""
 
-_encoder = msgspec.msgpack.Encoder()
-
 
 def split(ops: Iterable[Sequence[str | bytes | int]]) -> Iterator[list[str | bytes]]:
     """The operations as text and bytes, none longer than MOST_ARGUMENTS. Raises ValueError for one that could fail."""
@@ -27,15 +23,19 @@ def split(ops: Iterable[Sequence[str | bytes | int]]) -> Iterator[list[str | byt
             yield [str(part) if isinstance(part, int) else part for part in piece]
 
 
-def pack(ops: Iterable[Sequence[str | bytes | int]]) -> tuple[list[str | bytes], bytes]:
-    """`(distinct keys, msgpack of the operations)`. Raises ValueError for an operation that could fail."""
+def flat(ops: Iterable[Sequence[str | bytes | int]]) -> tuple[list[str | bytes], list[str | bytes | int]]:
+    """`(distinct keys, the operations as one list)`, each behind the number of its words, as the script takes them.
+
+    Raises ValueError for an operation that could fail.
+    """
     keys: dict[str | bytes, None] = {}
-    packed: list[list[str | msgspec.Raw]] = []
+    words: list[str | bytes | int] = []
     for op in ops:
         for piece in _pieces(op):
             keys[cast("str | bytes", piece[1])] = None
-            packed.append([part if part.__class__ is str else _packed(part) for part in piece])
-    return list(keys), _encoder.encode(packed)
+            words.append(len(piece))
+            words += piece
+    return list(keys), words
 
 
 def _pieces(op: Sequence[str | bytes | int]) -> Sequence[Sequence[str | bytes | int]]:
@@ -58,17 +58,3 @@ def _check_fixed(command: str, count: int) -> None:
             raise ValueError(f"XADD takes an id and pairs of field and value, not {count} arguments")
     elif _FIXED.get(command) != count:
         raise ValueError(f"APPLY has no operation {command} with {count} arguments")
-
-
-def _packed(part: str | bytes | int) -> str | msgspec.Raw:
-    """Integers as text; bytes as a msgpack string: Redis' cmsgpack knows no other type for them, nor looks inside."""
-    if not isinstance(part, bytes):
-        return str(part)
-    size = len(part)
-    if size < 2**5:
-        return msgspec.Raw(bytes((0xA0 | size,)) + part)
-    if size < 2**8:
-        return msgspec.Raw(b"\xd9" + size.to_bytes(1, "big") + part)
-    if size < 2**16:
-        return msgspec.Raw(b"\xda" + size.to_bytes(2, "big") + part)
-    return msgspec.Raw(b"\xdb" + size.to_bytes(4, "big") + part)

@@ -51,6 +51,8 @@ class BeatReply(NamedTuple):
     cancel: list[str]
     folded: list[str]
     resend: list[str]
+    begun: list[str]
+    """Tokens that the worker began by itself and that are now in flight and its own, as any other one."""
 
 
 class AcceptReply(NamedTuple):
@@ -166,11 +168,9 @@ class Scripts:
         `DUP`: this batch landed before (a lost reply), which is success. `FENCED`: another owns the partition.
         `BEHIND`: the stored offset is not `previous`. Raises ValueError for an operation that could fail in Redis.
         """
-        touched, packed = operations.pack(ops)
-        return cast(
-            "Applied",
-            (await self._apply([keys.meta, *touched], nonce, previous, next, batch, packed, seq, ts, last)).decode(),
-        )
+        touched, words = operations.flat(ops)
+        reply = await self._apply([keys.meta, *touched], nonce, previous, next, batch, seq, ts, last, *words)
+        return cast("Applied", reply.decode())
 
     async def rebase(self, keys: PartitionKeys, nonce: str, incarnation: str, offset: int) -> bool:
         """Continues with a new log, or with one that lost its tail, from `offset`; False when fenced.
@@ -180,12 +180,16 @@ class Scripts:
         return bool(await self._rebase([keys.meta], nonce, incarnation, offset))
 
     async def trim(self, keys: PartitionKeys, nonce: str, sent: Sequence[tuple[str, str, str]]) -> bool:
-        """Takes `(token, queue, where)` out of the outbox, and keeps where if still in flight; False when fenced."""
-        queues = list(dict.fromkeys(queue for _, queue, _ in sent))
-        place = {queue: i for i, queue in enumerate(queues, 4)}
-        packed = _pack([(token, where, place[queue]) for token, queue, where in sent])
-        outboxes = [keys.outbox(queue) for queue in queues]
-        return bool(await self._trim([keys.meta, keys.in_flight, keys.sent, *outboxes], nonce, packed))
+        """Takes `(token, queue, where)`, 1,000 at most, out of the outbox, and keeps where if still in flight.
+
+        False when fenced.
+        """
+        by_queue: dict[str, list[str]] = {}
+        for token, queue, _ in sent:
+            by_queue.setdefault(queue, []).append(token)
+        touched = [keys.meta, keys.in_flight, keys.sent, *map(keys.outbox, by_queue)]
+        tokens, places = [token for token, _, _ in sent], [where for _, _, where in sent]
+        return bool(await self._trim(touched, nonce, _pack(tokens), _pack(places), _pack(list(by_queue.values()))))
 
     async def claim(  # noqa: PLR0913 - what the worker knows of each message
         self,
@@ -215,6 +219,7 @@ class Scripts:
         running: Sequence[str],
         finished: Sequence[tuple[str, int, str]],
         progress: Sequence[tuple[str, bytes]] = (),
+        begun: Sequence[tuple[str, str]] = (),
         *,
         forget_ms: int = FORGET_MS,
     ) -> BeatReply:
@@ -223,10 +228,12 @@ class Scripts:
         `finished` are results `(token, offset, incarnation)` that the log acknowledged and that were not reported as
         folded. While the partition is not live nothing is reported gone. A claim of this worker that it names in
         neither list is dropped after `forget_ms`: the worker never learnt of it. `progress` is what tasks said since
-        the last beat, `(token, JSON bytes)`; it is kept while the claim stands.
+        the last beat, `(token, JSON bytes)`; it is kept while the claim stands. `begun` says of tokens in either list
+        that the worker began them by itself, and by the result of which token: such a one is never reported gone while
+        the token before it is in flight, as then that result was not folded, or is undecided in the same way.
         """
         said = [(token, value.decode()) for token, value in progress]
-        packed = _pack(list(running)), _pack(list(finished)), forget_ms, _pack(said), PROGRESS_MS
+        packed = _pack(list(running)), _pack(list(finished)), forget_ms, _pack(said), PROGRESS_MS, _pack(list(begun))
         return BeatReply(*map(_texts, await self._beat([*_worker_keys(keys), keys.progress], worker, *packed)))
 
     async def condemn(  # noqa: PLR0913 - the judgement is compared with what it was based on
@@ -265,15 +272,20 @@ class Scripts:
         reply = await self._accept([keys.accepted, keys.execution(execution_id)], *fields, command, *statuses)
         return AcceptReply(reply[0].decode(), reply[1])
 
-    async def accept_all(self, creations: Sequence[Creation]) -> dict[int, Created]:
+    async def accept_all(
+        self, creations: Sequence[Creation], documents: Iterable[str] = ()
+    ) -> dict[int, Created] | None:
         """Keeps the commands that create executions, all or none; nothing when all are kept now.
 
-        Otherwise those that are there already, by their place in `creations`, and nothing was written. In a Redis
-        Cluster the executions have one partition. A call whose reply was lost finds its own commands.
+        Otherwise nothing was written: those that are there already, by their place in `creations`, or None when one of
+        `documents` (keys) is not there whole. In a Redis Cluster all have one partition. A call whose reply was lost
+        finds its own commands.
         """
         keys = [key for c in creations for key in (c.keys.accepted, c.keys.execution(c.execution_id))]
         args = [part for c in creations for part in (f"{c.execution_id}/create", c.command)]
-        reply = await self._accept_all(keys, *args)
+        reply = await self._accept_all([*keys, *documents], len(creations), *args)
+        if reply is None:
+            return None
         return {int(place): Created(command, request.decode()) for place, command, request in reply}
 
     async def define(  # noqa: PLR0913 - what is compared, what is written

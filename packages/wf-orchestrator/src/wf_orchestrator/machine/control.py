@@ -10,6 +10,7 @@ import heapq
 from typing import TYPE_CHECKING
 
 from wf_orchestrator.machine import cascade, ending
+from wf_orchestrator.machine.effects import StopTails
 from wf_orchestrator.machine.kinds import workflow
 from wf_orchestrator.machine.scope import FINAL, OUTSIDE
 
@@ -23,6 +24,7 @@ def paused(step: Step, event: Paused) -> None:
     """The execution has become PAUSED."""
     step.leave_first_rules()
     step.tell("execution.paused", None, {"reason": event.reason} if event.reason else None)
+    step.effect(StopTails(step.x.id))
     workflow.signal_down(step, "pause")
 
 

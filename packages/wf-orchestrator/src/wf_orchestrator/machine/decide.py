@@ -54,6 +54,7 @@ from wf_orchestrator.machine import (
     caching,
     cascade,
     concurrency,
+    continuing,
     control,
     ending,
     failure,
@@ -215,6 +216,7 @@ def _addressed(step: Step, event: NodeRecord | Timer, status: NodeStatus | None 
 def _result(step: Step, event: Result) -> None:
     index = _addressed(step, event)
     if index is None:
+        continuing.burn(step, event)
         return
     if event.status == AttemptStatus.COMPLETED:
         _complete(step, index, event)
@@ -232,6 +234,8 @@ def _complete(step: Step, index: int, event: Result) -> None:
     failure.finish_completed(step, index, _record(step, index, event, AttemptStatus.COMPLETED), output)
     data = {"worker": event.worker, "started_at": event.started_at, "ended_at": event.ended_at}
     step.tell("node.completed", index, data)
+    if event.begin is not None:
+        continuing.begin(step, index, event)
 
 
 def _fail(step: Step, index: int, event: Result) -> None:

@@ -20,6 +20,7 @@ _NODE_EVENTS = {
     NodeEvent.HOLD: "it may start, but `max_parallel` leaves no slot, or the execution is paused",
     NodeEvent.OPEN: "an attempt begins that no worker runs: bodies, a child, a wait, a look into the cache",
     NodeEvent.DISPATCH: "its first or next attempt goes to the outbox",
+    NodeEvent.BEGIN: "the worker of the node before it went on with it by itself",
     NodeEvent.COMPLETE: "its attempt delivered an output",
     NodeEvent.ASK: "its attempt failed or timed out, and the retry policy is asked",
     NodeEvent.GIVE_UP: "no retry is left, an expression failed, or the platform's budget is used",

@@ -49,12 +49,31 @@ class Dispatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """An attempt that its worker began by itself enters the in-flight set, claimed by that worker at `ts` (Unix ms)."""
+
+    token: str
+    worker: str
+    ts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """An attempt leaves the in-flight set. `cancel`: a worker may still run it and must be told."""
 
     token: str
     queue: str
     cancel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StopTails:
+    """Workers shall begin nothing more of an execution by themselves: it is paused, or halts.
+
+    It may get lost: what they begin meanwhile is taken over, and then they are told again.
+    """
+
+    execution: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +151,29 @@ class CacheStore:
     ttl_ms: int
 
 
-Effect = Dispatch | Ended | SetTimer | ClearTimer | Accepted | KeepDocument | Deleted | KeepKey | Send | CacheStore
+Effect = (
+    Dispatch
+    | Begun
+    | Ended
+    | StopTails
+    | SetTimer
+    | ClearTimer
+    | Accepted
+    | KeepDocument
+    | Deleted
+    | KeepKey
+    | Send
+    | CacheStore
+)
 
 
 class HistoryEntry(NamedTuple):
     """One line of an execution's history. `data` is a JSON object in bytes, or empty.
 
     Of the execution: `execution.created`, `.triggered`, `.failing` (its first failure; data: the error), `.cancelling`
-    (data: reason), `.ended` (data: the error if any). Of a node: `node.queued`, `.retrying` (an attempt failed; data:
-    the error, worker, attempt_status), `.decided` (data: delay_ms or null, reason, policy), `.lost` (data: reason,
+    (data: reason), `.ended` (data: the error if any). Of a node: `node.queued` (data: the worker, of an attempt that it
+    began by itself after the node before), `.retrying` (an attempt failed; data: the error, worker, attempt_status),
+    `.decided` (data: delay_ms or null, reason, policy), `.lost` (data: reason,
     worker, lost, limit), `.completed` (data: worker, started_at, ended_at), `.failed` (data: the error, worker),
     `.cancelled` (data: reason), `.skipped`, `.upstream_failed`.
     Of control: `execution.paused` (data: reason), `.resumed`, `.retried` (data: from), `.acquiring` (data: the

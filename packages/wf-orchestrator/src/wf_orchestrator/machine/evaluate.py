@@ -208,7 +208,7 @@ def last(x: Execution, container: int) -> Any:
 
 
 def _node(x: Execution, scope: Scope, name: str) -> dict[str, Any]:
-    index = _find(x, scope, name)
+    index = find(x, scope, name)
     data = x.outputs.get(index)
     return {
         "output": None if data is None else _decoded(x, index, data, f"the output of node {x.path(index)!r}"),
@@ -217,7 +217,13 @@ def _node(x: Execution, scope: Scope, name: str) -> dict[str, Any]:
     }
 
 
-def _find(x: Execution, scope: Scope, name: str) -> int:
+def seen(x: Execution, index: int) -> bytes:
+    """A node that has ended, in JSON as expressions see it."""
+    status, error = x.cells[index].status.value.encode(), payload.encode(error_of(x.errors.get(index)))
+    return b'{"output":%b,"status":"%b","error":%b}' % (x.outputs.get(index, b"null"), status, error)
+
+
+def find(x: Execution, scope: Scope, name: str) -> int:
     """The index of the node that a name means in a body."""
     while True:
         local = scope.body.index_of.get(name)

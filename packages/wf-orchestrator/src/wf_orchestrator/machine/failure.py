@@ -14,6 +14,7 @@ from wf_core.states import AttemptClass, AttemptStatus, NodeStatus
 from wf_core.store.codec import AttemptRecord
 from wf_core.wire import Failure
 from wf_orchestrator.machine import choices, compensation, scopes
+from wf_orchestrator.machine.effects import StopTails
 from wf_orchestrator.machine.scope import ROOT
 from wf_orchestrator.machine.step import summary
 from wf_orchestrator.machine.transitions import NodeEvent
@@ -185,6 +186,8 @@ def halt(step: Step, scope: Scope, how: str) -> None:
     What is in flight is withdrawn if no worker has it, or cancelled, as `how` says.
     """
     x = step.x
+    if how == "halt":
+        step.effect(StopTails(x.id))
     work = [scope]
     while work:
         one = work.pop()

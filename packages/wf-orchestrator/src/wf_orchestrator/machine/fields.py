@@ -86,10 +86,25 @@ FIELDS: dict[str, Field] = {
     "signals": Field(_msgpack.encode, _signals.decode),
     "signalled": Field(_json.encode, _commands.decode),
     "heard": _BYTES,
+    "continued": Field(_number, lambda data: data == b"1"),
 }
 """Also written: `counts`, JSON {STATUS: n} without zeros, for readers; the machine counts the cells."""
 
-RARE = frozenset(("parent", "depth", "definitions", "ending", "stage", "era", "hold", "signals", "signalled", "heard"))
+RARE = frozenset(
+    (
+        "parent",
+        "depth",
+        "definitions",
+        "ending",
+        "stage",
+        "era",
+        "hold",
+        "signals",
+        "signalled",
+        "heard",
+        "continued",
+    )
+)
 """Not written for an execution that never had them."""
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from wf_core import ids
 from wf_core.states import NodeStatus, ScopeState
-from wf_orchestrator.machine import admission, control, restore, scopes
+from wf_core.store.codec import pack_attempts, unpack_attempts
+from wf_orchestrator.machine import admission, continuing, control, restore, scopes
 from wf_orchestrator.machine.effects import SetTimer
 from wf_orchestrator.machine.reruns import Reruns, choose
 from wf_orchestrator.machine.scope import ROOT
@@ -89,10 +90,14 @@ def _open(step: Step, scope: Scope) -> None:
 def _begin_anew(step: Step, index: int) -> None:
     """A node has not begun; the numbers of its attempts go on."""
     x = step.x
-    attempt = x.cells[index].attempt
+    attempt, path = x.cells[index].attempt, x.path(index)
+    attempts = unpack_attempts((x.results or {}).get("a:" + path)) if x.continued else []
+    if (unknown := continuing.used_up(step, index, attempts)) is not None:
+        attempt = unknown.attempt
+        _write(step, "a:" + path, pack_attempts([*attempts, unknown]))
     step.put_cell(index, Cell(attempt=attempt) if attempt else UNTOUCHED)
     for name in ("o:", "i:", "c:"):
-        _write(step, name + x.path(index), None)
+        _write(step, name + path, None)
 
 
 def _resume(step: Step, index: int, again: Reruns) -> None:

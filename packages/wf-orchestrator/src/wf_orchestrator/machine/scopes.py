@@ -6,7 +6,7 @@ import heapq
 from typing import TYPE_CHECKING
 
 from wf_core.states import NodeStatus, ScopeState
-from wf_orchestrator.machine import room
+from wf_orchestrator.machine import continuing, room
 from wf_orchestrator.machine.scope import Scope
 from wf_orchestrator.machine.state import UNTOUCHED, Cell
 
@@ -37,7 +37,7 @@ def open_scope(  # noqa: PLR0913 - the place of a body, and what it may take ove
         attempts = [floor] * len(body.nodes)
         x.add_scope(scope)
     else:
-        attempts = [x.cells[index].attempt for index in range(scope.base, scope.end)]
+        attempts = [_last_number(step, index) for index in range(scope.base, scope.end)]
         scope.era += 1
         scope.state, scope.halting, scope.wanted, scope.error, scope.output = ScopeState.OPEN, "", b"", None, None
         _forget_values_stored(step, scope)
@@ -50,6 +50,15 @@ def open_scope(  # noqa: PLR0913 - the place of a body, and what it may take ove
     step.opened += 1
     step.opening.append(scope)
     return scope
+
+
+def _last_number(step: Step, index: int) -> int:
+    """The highest number that an attempt of a node of an earlier attempt may have had."""
+    x = step.x
+    if x.continued and (unknown := continuing.used_up(step, index, x.attempts.get(index, ()))) is not None:
+        step.record(index, unknown)
+        return unknown.attempt
+    return x.cells[index].attempt
 
 
 def _forget_values_stored(step: Step, scope: Scope) -> None:

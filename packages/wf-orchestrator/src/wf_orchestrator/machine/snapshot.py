@@ -16,6 +16,7 @@ from wf_core.wire import encode
 from wf_orchestrator.machine.concurrency import pack
 from wf_orchestrator.machine.effects import (
     Accepted,
+    Begun,
     ClearTimer,
     Deleted,
     Dispatch,
@@ -40,6 +41,9 @@ _GENERATION = 2**44
 _PRIORITY = 2**48
 _HIGHEST_PRIORITY = 9
 _NODE_BYTES = len(pack_node(NodeStatus.PENDING, 0, 0, 0))
+_FEW = 16
+_LONG = " " * 65
+"""A hash with a value so long is no list any more."""
 _LIVE = (NodeStatus.QUEUED, NodeStatus.RETRYING, NodeStatus.WAITING)
 
 
@@ -63,6 +67,7 @@ class _Batch:
 
     executions: dict[str, _Changes] = field(default_factory=dict)
     dispatched: dict[str, Dispatch] = field(default_factory=dict)
+    begun: dict[str, Begun] = field(default_factory=dict)
     queues: dict[str, None] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
     """Token → queue, of attempts that were in flight before this batch."""
@@ -116,12 +121,8 @@ def _gather(batch: _Batch, outcome: Outcome, generation: int) -> None:
 
 def _gather_effect(batch: _Batch, effect: Effect) -> None:
     match effect:
-        case Dispatch():
-            batch.dispatched[effect.token] = effect
-            batch.queues[effect.queue] = None
-        case Ended():
-            if batch.dispatched.pop(effect.token, None) is None:
-                batch.ended[effect.token] = effect.queue
+        case Dispatch() | Begun() | Ended():
+            _gather_flight(batch, effect)
         case SetTimer():
             batch.timers[f"{effect.kind}|{effect.token}"] = effect.due_ms
         case ClearTimer():
@@ -137,6 +138,19 @@ def _gather_effect(batch: _Batch, effect: Effect) -> None:
         case Deleted():
             changes = batch.executions.pop(effect.execution, None)
             batch.deleted.append((effect, (changes and changes.before) or effect.status))
+
+
+def _gather_flight(batch: _Batch, effect: Dispatch | Begun | Ended) -> None:
+    match effect:
+        case Dispatch():
+            batch.dispatched[effect.token] = effect
+            batch.queues[effect.queue] = None
+        case Begun():
+            batch.begun[effect.token] = effect
+        case Ended():
+            came = batch.dispatched.pop(effect.token, None) or batch.begun.pop(effect.token, None)
+            if came is None:
+                batch.ended[effect.token] = effect.queue
 
 
 def _deletion_ops(keys: PartitionKeys, deleted: Sequence[tuple[Deleted, ExecutionStatus]]) -> Iterator[Op]:
@@ -203,10 +217,20 @@ def _flight_ops(keys: PartitionKeys, batch: _Batch) -> Iterator[Op]:
             yield ("ZREM", keys.outbox(queue), *(token for token, its in batch.ended.items() if its == queue))
     if batch.queues:
         yield ("SADD", keys.queues, *batch.queues)
+    if batch.begun:  # claimed as CLAIM does, by the very record that brings them into flight
+        begun = batch.begun.values()
+        yield ("HSET", keys.in_flight, *_flat((b.token, str(b.ts)) for b in begun))
+        yield ("HSET", keys.claims, *_flat((b.token, f"{b.worker}|{b.ts}") for b in begun))
     entries = list(batch.dispatched.values())
     if not entries:
         return
-    yield ("HSET", keys.in_flight, *_flat((e.token, str(e.message.queued_at)) for e in entries))
+    many = len(entries) > _FEW
+    first = (
+        [("", _LONG)] if many else []
+    )  # it is a table at once, where Redis would search each field from the first on
+    yield ("HSET", keys.in_flight, *_flat([*first, *((e.token, str(e.message.queued_at)) for e in entries)]))
+    if many:
+        yield ("HDEL", keys.in_flight, "")
     yield ("HSET", keys.messages, *_flat((e.token, encode(e.message)) for e in entries))
     for queue in dict.fromkeys(e.queue for e in entries):
         yield ("ZADD", keys.outbox(queue), *_flat((outbox_score(e), e.token) for e in entries if e.queue == queue))

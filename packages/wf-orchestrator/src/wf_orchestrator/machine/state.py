@@ -113,6 +113,8 @@ class Execution:
     """Id and request hash of the newest signals that were taken or kept."""
     heard: bytes = b""
     """Marks of the newest signals, by which copies are known. See `signals`."""
+    continued: bool = False
+    """Whether a worker ever went on by itself in it. See `continuing`."""
 
     cells: list[Cell] = field(default_factory=list)
     counts: dict[NodeStatus, int] = field(default_factory=dict)
@@ -296,6 +298,10 @@ class Execution:
         return Tally(total, self.succeeded[index], self.failed[index], self.skipped[index])
 
     # -- questions
+
+    def timeout_ms(self, node: NodePlan) -> int | None:
+        """The longest time of an attempt of a task, in milliseconds."""
+        return self.settings.timeout_ms if node.timeout_ms is None else node.timeout_ms
 
     def rule_of(self, index: int) -> Rule:
         """The join rule of a node."""

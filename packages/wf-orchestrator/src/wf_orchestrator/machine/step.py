@@ -16,8 +16,18 @@ from wf_core import ids
 from wf_core.states import AttemptStatus, NodeStatus, ScopeState
 from wf_core.store.codec import AttemptRecord, pack_attempts, pack_scope
 from wf_core.wire import Failure, TaskMessage
-from wf_orchestrator.machine import fields, scopes
-from wf_orchestrator.machine.effects import ClearTimer, Dispatch, Effect, Ended, HistoryEntry, Outcome, SetTimer
+from wf_orchestrator.machine import continuing, fields, scopes
+from wf_orchestrator.machine.effects import (
+    Begun,
+    ClearTimer,
+    Dispatch,
+    Effect,
+    Ended,
+    HistoryEntry,
+    Outcome,
+    SetTimer,
+    StopTails,
+)
 from wf_orchestrator.machine.scope import ROOT, Scope
 from wf_orchestrator.machine.state import KEPT_COMMANDS, Cell, Execution, PartitionState
 from wf_orchestrator.machine.transitions import ExecutionEvent, NodeEvent, next_execution, next_node
@@ -217,6 +227,7 @@ class Step:
             x.inputs[index] = params
             self.keep("i:" + path, params)
         self.partition.seq += 1
+        then = continuing.tail(x, index, params)
         message = TaskMessage(
             execution=x.id,
             node=path,
@@ -225,16 +236,31 @@ class Step:
             params=params,
             workflow=x.name,
             queued_at=self.now,
-            timeout_ms=x.settings.timeout_ms if node.timeout_ms is None else node.timeout_ms,
+            timeout_ms=x.timeout_ms(node),
             priority=node.priority,
             lost=x.cells[index].lost,
             heartbeat_ms=node.heartbeat_ms,
+            id=node.id if then else "",
+            then=then,
         )
         token = ids.token(x.id, path, attempt)
         self.effect(Dispatch(token, node.queue, node.priority, self.partition.seq, message, x.ready_node(index)))
         if node.queue_timeout_ms is not None:
             self.set_timer("queue", index, self.now + node.queue_timeout_ms)
         self.tell("node.queued", index)
+
+    def take_over(self, index: int, params: bytes, worker: str) -> None:
+        """The next attempt of a node that had not started runs: `worker` began it, with `params`, by itself."""
+        x = self.x
+        self.move(index, NodeEvent.BEGIN, attempt=x.cells[index].attempt + 1)
+        x.inputs[index] = params
+        self.keep("i:" + x.path(index), params)
+        self.effect(Begun(x.token(index), worker, self.now))
+        if x.is_paused or not x.is_wanted(index):
+            self.effect(StopTails(x.id))
+        if not x.is_wanted(index):
+            self.set_timer("withdraw", index, self.now)
+        self.tell("node.queued", index, {"worker": worker})
 
     def leave(self, index: int, *, cancel: bool = False) -> None:
         """The node's attempt leaves the in-flight set."""

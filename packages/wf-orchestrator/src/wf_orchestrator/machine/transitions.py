@@ -29,6 +29,8 @@ class NodeEvent(StrEnum):
     """An attempt begins that no worker runs: bodies, a child, a wait, a lookup."""
     DISPATCH = "dispatch"
     """Its first or next attempt goes to the outbox."""
+    BEGIN = "begin"
+    """The worker of the node before it went on with it by itself."""
     COMPLETE = "complete"
     """Its attempt delivered an output."""
     ASK = "ask"
@@ -68,6 +70,7 @@ NODE: Mapping[NodeStatus, Mapping[NodeEvent, NodeStatus]] = MappingProxyType(
             NodeEvent.HOLD: _N.WAITING,
             NodeEvent.OPEN: _N.WAITING,
             NodeEvent.DISPATCH: _N.QUEUED,
+            NodeEvent.BEGIN: _N.QUEUED,
             NodeEvent.SKIP: _N.SKIPPED,
             NodeEvent.BLOCK: _N.UPSTREAM_FAILED,
             NodeEvent.GIVE_UP: _N.FAILED,

@@ -1,4 +1,7 @@
-"""Workers in virtual time: they begin what is dispatched while slots are free, and bring results, or do not."""
+"""Workers in virtual time: they begin what is dispatched while slots are free, and bring results, or do not.
+
+As real ones they go on by themselves with what follows a node, unless somebody who waits comes first.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,21 @@ import heapq
 from collections.abc import Sequence
 from typing import Any
 
-from wf_core.wire import FrozenSettings, Lost, Result
-from wf_orchestrator.machine.effects import Dispatch, Ended
+import msgspec
+
+from wf_core import ids
+from wf_core.continuing import next_of
+from wf_core.states import AttemptStatus
+from wf_core.wire import BEGINS, Begin, FrozenSettings, Lost, Result, TaskMessage
+from wf_orchestrator.machine.effects import Begun, Dispatch, Ended, StopTails
 from wf_orchestrator.testing.attempts import Ending, run_attempt, stalled
 from wf_orchestrator.testing.faults import DEATH_MS, Fault
 from wf_orchestrator.testing.stubs import Tasks
 from wf_orchestrator.testing.world import World
 
 WORKER = "w1"
+YIELD_MS = 100
+"""A tail that has run for so long leaves its slot to anyone who waits."""
 
 
 class Workers:
@@ -32,9 +42,17 @@ class Workers:
         self._waiting: list[tuple[int, int, str]] = []
         self._queued: dict[str, Dispatch] = {}
         self._running: set[str] = set()
+        self._next: dict[str, TaskMessage] = {}
+        """What a worker goes on with once the log has taken the result before it, by token."""
+        self._since: dict[str, int] = {}
+        """When the tail of a running attempt began, by token."""
+        self._stopped: dict[str, int] = {}
+        """Executions of which nothing is begun after what had started by then."""
         self._late = 0
         world.dispatch = self.take
+        world.begun = self.go_on
         world.ended = self.drop
+        world.stop_tails = self.stop_tails
         world.is_waiting = self._queued.__contains__
 
     def take(self, dispatch: Dispatch) -> None:
@@ -44,10 +62,22 @@ class Workers:
         heapq.heappush(self._waiting, (-dispatch.priority, dispatch.seq, dispatch.token))
         self._plan_claim()
 
+    def go_on(self, begun: Begun) -> None:
+        """The worker of the node before has begun an attempt by itself."""
+        message = self._next.pop(begun.token)
+        self.dispatched.append((message.execution, message.node))
+        self._running.add(begun.token)
+        self._begin(message, begun.token)
+
+    def stop_tails(self, stop: StopTails) -> None:
+        """An execution is paused or halts: workers begin nothing more of it by themselves."""
+        self._stopped[stop.execution] = self._world.now_ms
+
     def drop(self, ended: Ended) -> None:
         """An attempt left the in-flight set: nobody works on it any more."""
         self._queued.pop(ended.token, None)
         self._running.discard(ended.token)
+        self._since.pop(ended.token, None)
         self._world.agenda.clear(f"attempt {ended.token}")
         self._plan_claim()
 
@@ -73,24 +103,24 @@ class Workers:
             dispatch = self._queued.pop(token, None)
             if dispatch is not None:
                 self._running.add(token)
-                self._begin(dispatch)
+                self._since[token] = self._world.now_ms
+                self._begin(dispatch.message, token)
 
-    def _begin(self, dispatch: Dispatch) -> None:
-        message, token = dispatch.message, dispatch.token
+    def _begin(self, message: TaskMessage, token: str) -> None:
         source = self._tasks.find(message.task, message.node)
         strikes = {fault.kind: fault for fault in self._faults if fault.strikes(message.node, message.attempt)}
         if "lose" in strikes:
             self._lose(token, strikes["lose"])
             return
         if "stall" in strikes:
-            self._end(token, stalled(source, message), 1)
+            self._end(message, token, stalled(source, message), 1)
             return
         ending = run_attempt(source, message, self._limit)
         if "late" in strikes:
             self._lose(token, Fault("lose", "", (), "dead"))
             self._come_late(token, ending, DEATH_MS + strikes["late"].after_ms)
         else:
-            self._end(token, ending, 1 + (strikes["duplicate"].times if "duplicate" in strikes else 0))
+            self._end(message, token, ending, 1 + (strikes["duplicate"].times if "duplicate" in strikes else 0))
 
     def _lose(self, token: str, fault: Fault) -> None:
         silent_ms = DEATH_MS if fault.reason == "dead" else 0
@@ -103,15 +133,38 @@ class Workers:
 
         self._world.agenda.set(f"attempt {token}", due_ms, lost)
 
-    def _end(self, token: str, ending: Ending, times: int) -> None:
+    def _end(self, message: TaskMessage, token: str, ending: Ending, times: int) -> None:
         if ending.takes_ms is None:
             return
         started = self._world.now_ms
 
         def end() -> None:
-            self._world.append(*[self._result(token, ending, started)] * times)
+            result = self._result(token, ending, started)
+            if (begin := self._begin_next(message, token, ending, started)) is not None:
+                result = msgspec.structs.replace(result, begin=begin, v=BEGINS)
+            self._world.append(*[result] * times)
 
         self._world.agenda.set(f"attempt {token}", started + ending.takes_ms, end)
+
+    def _begin_next(self, message: TaskMessage, token: str, ending: Ending, started: int) -> Begin | None:
+        """How the result names what its worker goes on with; None when the fold says what comes next."""
+        stopped = started <= self._stopped.get(message.execution, -1)
+        if stopped or ending.status is not AttemptStatus.COMPLETED or self._must_yield(message, token):
+            return None
+        if (found := next_of(message, ending.output or b"null")) is None:
+            return None
+        following, begin = found
+        name = ids.token(following.execution, following.node, following.attempt)
+        self._next[name] = following
+        self._since[name] = self._since[token]
+        return begin
+
+    def _must_yield(self, message: TaskMessage, token: str) -> bool:
+        """Whether somebody waits who comes first: with a higher priority, or when this tail has run for a while."""
+        while self._waiting and self._waiting[0][2] not in self._queued:
+            heapq.heappop(self._waiting)
+        since_ms = self._world.now_ms - self._since[token]
+        return bool(self._waiting) and (-self._waiting[0][0] > message.priority or since_ms >= YIELD_MS)
 
     def _come_late(self, token: str, ending: Ending, after_ms: int) -> None:
         self._late += 1

@@ -17,7 +17,18 @@ from wf_core.store.keys import PartitionKeys
 from wf_core.wire import Created, Event, Retried
 from wf_orchestrator.machine import concurrency
 from wf_orchestrator.machine.decide import decide
-from wf_orchestrator.machine.effects import CacheStore, ClearTimer, Dispatch, Ended, Outcome, Send, SetTimer
+from wf_orchestrator.machine.effects import (
+    Begun,
+    CacheStore,
+    ClearTimer,
+    Dispatch,
+    Effect,
+    Ended,
+    Outcome,
+    Send,
+    SetTimer,
+    StopTails,
+)
 from wf_orchestrator.machine.snapshot import to_ops
 from wf_orchestrator.machine.state import Execution, PartitionState
 from wf_orchestrator.policy_book import PolicyBook
@@ -53,6 +64,8 @@ class World:
         self.model = Model()
         self.agenda = Agenda()
         self.dispatch: Callable[[Dispatch], None] = lambda _: None
+        self.begun: Callable[[Begun], None] = lambda _: None
+        self.stop_tails: Callable[[StopTails], None] = lambda _: None
         self.ended: Callable[[Ended], None] = lambda _: None
         self.is_waiting: Callable[[str], bool] = lambda _: False
         """Whether an attempt waits for a worker."""
@@ -105,22 +118,30 @@ class World:
     def _deliver(self, outcome: Outcome) -> None:
         dispatched = [effect for effect in outcome.effects if isinstance(effect, Dispatch)]
         for effect in outcome.effects:
-            if isinstance(effect, Ended):
-                self.ended(effect)
-            elif isinstance(effect, SetTimer):
-                self._fired.discard(f"{effect.kind}|{effect.token}")
-                self._set_timer(f"{effect.kind}|{effect.token}", effect.due_ms)
-            elif isinstance(effect, CacheStore):
-                self._cache[effect.name] = (effect.output, self.now_ms + effect.ttl_ms)
-            elif isinstance(effect, Send):
-                self._say(effect.record)
-            elif isinstance(effect, ClearTimer):
-                self._fired.discard(f"{effect.kind}|{effect.token}")
-                self.agenda.clear(f"timer {effect.kind}|{effect.token}")
+            self._act(effect)
         left = {effect.token for effect in outcome.effects if isinstance(effect, Ended)}
         for effect in sorted(dispatched, key=lambda one: (-one.priority, one.seq)):
             if effect.token not in left:
                 self.dispatch(effect)
+
+    def _act(self, effect: Effect) -> None:
+        match effect:
+            case Ended():
+                self.ended(effect)
+            case Begun():
+                self.begun(effect)
+            case StopTails():
+                self.stop_tails(effect)
+            case SetTimer():
+                self._fired.discard(f"{effect.kind}|{effect.token}")
+                self._set_timer(f"{effect.kind}|{effect.token}", effect.due_ms)
+            case CacheStore():
+                self._cache[effect.name] = (effect.output, self.now_ms + effect.ttl_ms)
+            case Send():
+                self._say(effect.record)
+            case ClearTimer():
+                self._fired.discard(f"{effect.kind}|{effect.token}")
+                self.agenda.clear(f"timer {effect.kind}|{effect.token}")
 
     def _say(self, record: Event) -> None:
         """Appends a record behind all that happens now."""

@@ -49,7 +49,6 @@ def run(  # noqa: PLR0913 - one argument per option
     from wf_core.cli.commands.watch import follow_to_end, seconds
     from wf_core.cli.documents import read_document
     from wf_core.cli.inputs import read_inputs, read_labels
-    from wf_core.client import Client
 
     value, chosen, tags, limit = read_document(document), read_inputs(inputs), read_labels(labels), seconds(timeout)
     if not isinstance(value, dict):
@@ -57,7 +56,7 @@ def run(  # noqa: PLR0913 - one argument per option
     try:
         with (
             _server(server, document, value, allow) as (url, private),
-            Client(url, api_key=os.environ.get("WF_API_KEY")) as client,
+            _client(url) as client,
         ):
             made = client.submit(value, input=chosen, labels=tags, trigger=True)
             words = _words(private, made.execution_id)
@@ -79,8 +78,22 @@ def _server(option: str | None, file: Path, document: Any, allow: str) -> Iterat
 
     # A wrong document is refused before the seconds that a server takes to start.
     parse_document(document)
-    with private_server(Path(STATE).absolute(), allow, file.absolute().parent / "tasks") as private:
+    tasks = file.absolute().parent / "tasks"
+    with private_server(Path(STATE).absolute(), allow, tasks, meanwhile=_import_client) as private:
         yield private.url, private
+
+
+def _client(url: str) -> Any:
+    from wf_core.client import Client
+
+    return Client(url, api_key=os.environ.get("WF_API_KEY"))
+
+
+def _import_client() -> None:
+    """What is needed once the server is there."""
+    import wf_core.cli.follow
+    import wf_core.cli.screen
+    import wf_core.plan  # noqa: F401 - as the others, to be there
 
 
 def _words(private: PrivateServer | None, execution_id: str) -> dict[str, Any]:

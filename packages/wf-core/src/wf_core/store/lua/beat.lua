@@ -1,7 +1,9 @@
 -- BEAT  KEYS {p}:m {p}:q {p}:cl {p}:hb {p}:pg  ARGV worker, msgpack([token, ...]) that it holds,
 --       msgpack([[token, offset, incarnation], ...]) results appended and not known to be folded, ms after which an unknown claim is dropped,
---       msgpack([[token, JSON], ...]) progress that is new, ms that progress outlives the last beat
--- {tokens to cancel, results that were folded, results to append again}. Nothing is judged gone before the partition is live.
+--       msgpack([[token, JSON], ...]) progress that is new, ms that progress outlives the last beat,
+--       msgpack([[token, token before it], ...]) of those that it began by itself
+-- {tokens to cancel, results that were folded, results to append again, begun tokens that are in flight and its own}.
+-- Nothing is judged gone before the partition is live, and nothing begun while what decides on it was not folded.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%s|%.0f', ARGV[1], now)
@@ -11,7 +13,8 @@ local owner, run = string.match(m[5] or '', '^(.*)|(%x+)$')
 if live and run and (owner == m[4] or (m[4] or '') == '') then -- as in CLAIM
   live = run == string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 end
-local cancel, folded, resend, known, mine = {}, {}, {}, {}, {}
+local cancel, folded, resend, begun, known, mine, judged, before = {}, {}, {}, {}, {}, {}, {}, {}
+for _, pair in ipairs(cmsgpack.unpack(ARGV[7])) do before[pair[1]] = pair[2] end
 redis.call('HINCRBY', KEYS[4], ARGV[1], 1)
 local function holder(token) -- asserts a claim that a roll-back of Redis forgot
   known[token] = true
@@ -20,21 +23,29 @@ local function holder(token) -- asserts a claim that a roll-back of Redis forgot
   redis.call('HSET', KEYS[3], token, stamp)
   return ARGV[1]
 end
+local function gone(token) -- not in flight, nor begun by the result of one that still is: that result is not folded yet
+  if judged[token] == nil then
+    judged[token] = redis.call('HEXISTS', KEYS[2], token) == 0 and (not before[token] or gone(before[token]))
+  end
+  return judged[token]
+end
 for _, token in ipairs(cmsgpack.unpack(ARGV[2])) do
   if redis.call('HEXISTS', KEYS[2], token) == 0 then
-    if live then cancel[#cancel + 1] = token end
+    if live and gone(token) then cancel[#cancel + 1] = token end
   elseif holder(token) ~= ARGV[1] then
     cancel[#cancel + 1] = token
   else
     mine[token] = true
+    if before[token] then begun[#begun + 1] = token end
   end
 end
 for _, done in ipairs(cmsgpack.unpack(ARGV[3])) do
   local token, position, incarnation = done[1], done[2], done[3]
   if redis.call('HEXISTS', KEYS[2], token) == 0 then
-    if live then folded[#folded + 1] = token end
-  elseif holder(token) == ARGV[1] and inc ~= '' and (inc ~= incarnation or off > position) then
-    resend[#resend + 1] = token
+    if live and gone(token) then folded[#folded + 1] = token end
+  elseif holder(token) == ARGV[1] then
+    if before[token] then begun[#begun + 1] = token end
+    if inc ~= '' and (inc ~= incarnation or off > position) then resend[#resend + 1] = token end
   end
 end
 local claims = redis.call('HGETALL', KEYS[3]) -- a claim whose reply never came: without this nobody would run it
@@ -52,4 +63,4 @@ if redis.call('PEXPIRE', KEYS[5], ARGV[6]) == 1 then -- most partitions hold non
     if redis.call('HEXISTS', KEYS[3], token) == 0 then redis.call('HDEL', KEYS[5], token) end
   end
 end
-return {cancel, folded, resend}
+return {cancel, folded, resend, begun}

@@ -4,7 +4,7 @@
 -- another dispatch: its execution was deleted and created again), LATER (not live, as RENEW says; or the worker has not
 -- beaten since the server started: others may still have to assert their claims).
 local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local stamp = string.format('%s|%.0f', ARGV[1], time[1] * 1000 + math.floor(time[2] / 1000))
 local m = redis.call('HMGET', KEYS[1], 'own', 'live', 'run')
 local live = m[2] == '1'
 local owner, run = string.match(m[3] or '', '^(.*)|(%x+)$')
@@ -13,21 +13,36 @@ if live and run and (owner == m[1] or (m[1] or '') == '') then -- else an owner 
   live = run == server
 end
 if ARGV[3] and ARGV[3] ~= '' and not string.find(ARGV[3], server, 1, true) then live = false end
-local answers, taken = {}, {}
-for i, ask in ipairs(cmsgpack.unpack(ARGV[2])) do
-  local token, seen, queued = ask[1], ask[2] or taken[ask[1]], ask[3]
-  local claim, dispatched = redis.call('HGET', KEYS[3], token), redis.call('HGET', KEYS[2], token)
-  if not live then
-    answers[i] = 'LATER'
-  elseif not dispatched or (queued and queued ~= dispatched) then
-    answers[i] = 'STALE'
-  elseif not claim then
-    redis.call('HSET', KEYS[3], token, ARGV[1] .. '|' .. now)
-    answers[i] = 'OK'
-  else
-    answers[i] = (string.match(claim, '^(.*)|') == ARGV[1] and not seen) and 'MINE' or 'DUP'
+local asks, answers, taken = cmsgpack.unpack(ARGV[2]), {}, {}
+for first = 1, #asks, 1000 do -- `unpack` breaks near 8,000
+  local last, tokens = math.min(first + 999, #asks), {}
+  for i = first, last do tokens[#tokens + 1] = asks[i][1] end
+  local held, dispatched = redis.call('HMGET', KEYS[3], unpack(tokens)), redis.call('HMGET', KEYS[2], unpack(tokens))
+  local claims = {'', string.rep(' ', 65)}
+  for i, token in ipairs(tokens) do
+    local seen, queued = asks[first + i - 1][2] or taken[token], asks[first + i - 1][3]
+    local answer
+    if not live then
+      answer = 'LATER'
+    elseif not dispatched[i] or (queued and queued ~= dispatched[i]) then
+      answer = 'STALE'
+    elseif held[i] or taken[token] then
+      local mine = string.match(held[i] or stamp, '^(.*)|') == ARGV[1]
+      answer = (mine and not seen) and 'MINE' or 'DUP'
+    else
+      claims[#claims + 1] = token
+      claims[#claims + 1] = stamp
+      answer = 'OK'
+    end
+    if answer == 'OK' or answer == 'MINE' then taken[token] = true end
+    answers[first + i - 1] = answer
   end
-  if answers[i] == 'OK' or answers[i] == 'MINE' then taken[token] = true end
+  if #claims > 34 then -- as in TRIM
+    redis.call('HSET', KEYS[3], unpack(claims))
+    redis.call('HDEL', KEYS[3], '')
+  elseif claims[3] then
+    redis.call('HSET', KEYS[3], unpack(claims, 3))
+  end
 end
 if next(taken) then redis.call('HINCRBY', KEYS[4], ARGV[1], 1) end
 return answers

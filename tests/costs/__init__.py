@@ -1,0 +1,1 @@
+"""What a task costs in operations: counted, never timed, and compared with budgets."""
