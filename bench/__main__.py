@@ -18,7 +18,7 @@ from typing import Any
 
 from wf_testservers.engine import variables
 from wf_testservers.kafka import start_kafka
-from wf_testservers.redis import start_redis
+from wf_testservers.redis import executable, start_redis
 
 from bench import document, report
 from bench.ours import Installation
@@ -77,7 +77,8 @@ def peers(names: Sequence[str], cache: Path) -> tuple[list[Peer], dict[str, str]
         peer = PEERS[name]
         try:
             python = interpreter(peer, cache)
-            found.append(Peer(name, python, peer.path, peer.environment, version(peer, python), peer.without))
+            environment = {**peer.environment, "WF_REDIS_SERVER": executable()}  # the same for all
+            found.append(Peer(name, python, peer.path, environment, version(peer, python), peer.without))
         except NotInstalledError as error:
             missing[name] = f"it cannot be installed: {error}"
     return found, missing
@@ -110,11 +111,12 @@ def main() -> None:
         found = {study: made for study in studies if (made := _study(study, engines, missing))}
     print("\n".join([*report.text(rows, results), *lines(found)]))
     tables = "\n\n".join([_how(asked.rounds, others), report.markdown(rows, results, missing)])
-    if asked.write:
-        document.write(DOCUMENT, tables)
-        print(f"written: {DOCUMENT}", *draw(found, DOCUMENT.with_suffix("")))
-    else:
+    if not asked.write:
         print(f"\n{tables}")
+        return
+    if rows:
+        document.write(DOCUMENT, tables)
+    print("written:", DOCUMENT, *draw(found, DOCUMENT.with_suffix("")))
 
 
 def _study(study: str, engines: Sequence[Ours], missing: dict[str, str]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from wf_core import ids, wire
 _NAMES, _TEAMS, _FAILED_OF = 50, 20, 100
 _SPAN_MS = 30 * 86_400_000
 """They were created within the last 30 days."""
-_PAGES = 100
+_PAGES, _SEARCHES = 100, 10
+"""So many pages are asked for; of searches for a text less, as each takes a while."""
 _DEPTHS = {"first": (0.0, 0.0), "anywhere": (0.0, 1.0), "last": (0.999, 1.0)}
 """How far down a page begins, as a share of all executions."""
 _FILTERS: dict[str, list[tuple[str, str]]] = {
@@ -95,8 +96,9 @@ async def table(quick: bool) -> list[tuple[str, ...]]:
     async with scene(workers=0, prepare=prepare) as here:
         for name, filters in _FILTERS.items():
             cells = []
+            number = _SEARCHES if quick or any(field == "q" for field, _ in filters) else _PAGES
             for low, high in _DEPTHS.values():
-                shares = [random.uniform(low, high) for _ in range(20 if quick else _PAGES)]
+                shares = [random.uniform(low, high) for _ in range(number)]
                 cells.append(await _pages(here.cluster.port, filters, [ended.cursor(s) if s else None for s in shares]))
             lines.append((name, *cells))
         used = (await here.redis.info("memory"))["used_memory"]

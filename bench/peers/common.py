@@ -105,7 +105,7 @@ def redis_server(directory: Path) -> Iterator[tuple[int, int]]:
     options = {"bind": "127.0.0.1", "port": port, "dir": directory, "save": "", "appendonly": "yes"}
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     with running([program, *words, "--appendfsync", "everysec"], directory / "redis.log") as process:
-        until(lambda: accepts(port), "Redis to listen")
+        until(lambda: accepts(port), process, "Redis")
         yield port, process.pid
 
 
@@ -124,12 +124,16 @@ def accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def until(holds: Callable[[], Any], what: str, seconds: float = 60.0, every: float = 0.005) -> None:
-    """Waits until `holds()`, asked every so many seconds. Raises TimeoutError naming `what`."""
+def until(
+    holds: Callable[[], Any], process: subprocess.Popen[bytes], what: str, seconds: float = 60.0, every: float = 0.005
+) -> None:
+    """Waits until `holds()`, asked every so many seconds. Raises RuntimeError when the process ends, or in the end."""
     deadline = time.monotonic() + seconds
     while not holds():
+        if process.poll() is not None:
+            raise RuntimeError(f"{what} ended with {process.returncode} before it was ready")
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g} s for {what}")
+            raise RuntimeError(f"{what} was not ready after {seconds:g} s")
         time.sleep(every)
 
 

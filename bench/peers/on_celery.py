@@ -46,18 +46,8 @@ def worker(folder: Path) -> Iterator[tuple[int, int]]:
     with redis_server(folder) as (port, redis):
         url = f"redis://127.0.0.1:{port}/0"
         app.conf.update(broker_url=url, result_backend=url)
-        command = [
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            "on_celery",
-            "worker",
-            "--concurrency",
-            "2",
-            "--loglevel",
-            "WARNING",
-        ]
+        program = [sys.executable, "-m", "celery", "-A", "on_celery", "worker"]
+        command = [*program, "--concurrency", "2", "--loglevel", "WARNING"]
         environment = {"BENCH_REDIS": url, "PYTHONPATH": str(Path(__file__).parent)}
         with running(command, folder / "worker.log", environment) as process:
             noop.delay().get(timeout=60)

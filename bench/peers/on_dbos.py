@@ -72,7 +72,7 @@ def postgres(folder: Path) -> Iterator[tuple[str, list[int]]]:
     port = free_port()
     command = [*prefix, "postgres", "-D", str(data), "-p", str(port), "-k", str(data)]
     with running(command, folder / "postgres.log") as process:
-        until(lambda: accepts(port), "Postgres")
+        until(lambda: accepts(port), process, "Postgres")
         yield f"postgresql://bench@127.0.0.1:{port}/bench", [process.pid]
 
 

@@ -37,18 +37,8 @@ def server(folder: Path) -> Iterator[int]:
         "PREFECT_LOGGING_LEVEL": "ERROR",
         "PREFECT_LOGGING_TO_API_ENABLED": "false",
     }
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "server",
-        "start",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--no-ui",
-    ]
+    program = [sys.executable, "-m", "prefect", "server", "start"]
+    command = [*program, "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
 
     def healthy() -> bool:
         try:
@@ -57,8 +47,8 @@ def server(folder: Path) -> Iterator[int]:
         except OSError:
             return False
 
-    with running([*command, "--host", "127.0.0.1", "--port", str(port), "--no-ui"], folder / "server.log") as process:
-        until(healthy, "Prefect's server", 120, every=0.05)
+    with running(command, folder / "server.log") as process:
+        until(healthy, process, "Prefect's server", 120, every=0.05)
         yield process.pid
 
 

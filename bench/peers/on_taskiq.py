@@ -96,17 +96,8 @@ def worker(folder: Path) -> Iterator[tuple[Caller, int, int]]:
     with redis_server(folder) as (port, redis_pid), asyncio.Runner() as runner:
         URL = f"redis://127.0.0.1:{port}/0"
         broker.connection_pool = RedisStreamBroker(URL).connection_pool
-        command = [
-            sys.executable,
-            "-m",
-            "taskiq",
-            "worker",
-            "on_taskiq:broker",
-            "--workers",
-            "2",
-            "--log-level",
-            "WARNING",
-        ]
+        program = [sys.executable, "-m", "taskiq", "worker", "on_taskiq:broker"]
+        command = [*program, "--workers", "2", "--log-level", "WARNING"]
         environment = {"BENCH_REDIS": URL, "PYTHONPATH": str(Path(__file__).parent)}
         with running(command, folder / "worker.log", environment) as process:
             caller = Caller(runner)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +12,14 @@ from bench.scene import Scene, scene
 from wf_core.store.scripts import Scripts
 
 _ROUNDS = 3
+_PARTITIONS = 16
+_WIDTHS = (1, 4, 16, 64)
+"""Tasks under way in each partition."""
 _BEATS = 2_000
 _KINDS = ("orchestrator", "worker", "tasks", "Redis", "Kafka")
 _HOPS = 8
 """Between processes, on the way of a task that goes round alone."""
+_REST = 2.0
 _BALANCED = 2.0
 """Seconds in which several orchestrators share the partitions."""
 
@@ -43,15 +46,15 @@ def grid(width: int, rows: int) -> dict[str, Any]:
     return {"name": "grid", "nodes": nodes}
 
 
-async def sample(here: Scene, width: int, rows: int, executions: int, scripts_a_batch: float | None) -> Sample:
-    """Runs grids side by side. Without `scripts_a_batch` each task is a batch of its own."""
+async def sample(here: Scene, width: int, rows: int, executions: int, scripts_a_batch: float) -> Sample:
+    """Runs grids side by side. `scripts_a_batch`: calls of scripts for a batch on its way round."""
     tasks = width * rows * executions
     ended = await here.ended()
     before = await here.read()
     await here.start(grid(width, rows), executions)
     await here.until_ended(ended + executions)
     after = await here.read()
-    batches = (after.scripts - before.scripts) / scripts_a_batch / tasks if scripts_a_batch else 1.0
+    batches = (after.scripts - before.scripts) / scripts_a_batch / tasks
     cpu = {kind: (after.cpu.get(kind, 0.0) - before.cpu.get(kind, 0.0)) / tasks for kind in _KINDS}
     return Sample(batches, cpu, tasks / await _seconds(here, executions))
 
@@ -76,40 +79,28 @@ def fit(samples: Sequence[Sample], kind: str) -> Service:
     spread = sum(w * (s.batches - x) ** 2 for w, s in zip(weights, samples, strict=True))
     slope = sum(w * (s.batches - x) * (s.cpu[kind] - y) for w, s in zip(weights, samples, strict=True)) / spread
     batch = min(max(0.0, slope), y / x)
-    return Service(batch, y - batch * x)
+    return Service(batch, max(0.0, y - batch * x))
 
 
-async def calibrate(log: str, *, quick: bool) -> tuple[Costs, list[Sample]]:
-    """The costs of one process of each kind, and the samples that they come from."""
-    rows, rounds = (30, 1) if quick else (100, _ROUNDS)
-    async with scene(partitions=1, log=log) as here:
-        await sample(here, 20, 20, 1, None)
-        alone = await _median(here, 1, 2 * rows, None, rounds)
-        samples = [alone.sample]
-        for width, share in ((4, 1), (16, 2), (64, 4), (256, 8)):
-            samples.append((await _median(here, width, rows // share, alone.scripts, rounds)).sample)
+async def calibrate(log: str, *, quick: bool) -> Costs:
+    """The costs of one process of each kind: of busy ones, with a grid in each of several partitions.
+
+    A task that goes round alone tells how long it takes from one process to the next: nobody has anything else to do.
+    """
+    rows, rounds = (20, 1) if quick else (60, _ROUNDS)
+    async with scene(partitions=_PARTITIONS, log=log) as here:
+        await sample(here, 20, 10, _PARTITIONS, 1.0)
+        before = await here.read()
+        alone = await sample(here, 1, 5 * rows, 1, 1.0)
+        scripts = ((await here.read()).scripts - before.scripts) / (5 * rows)
+        samples = []
+        for width in _WIDTHS:
+            tried = [await sample(here, width, max(4, rows // width), _PARTITIONS, scripts) for _ in range(rounds)]
+            samples.append(min(tried, key=lambda one: sum(one.cpu.values())))
         beat = await _beat(here)
     cost = {kind: fit(samples, kind) for kind in _KINDS}
-    used = sum(cost[kind].of(1) for kind in _KINDS)
-    hop = max(0.0, 1 / alone.sample.rate - used) / _HOPS
-    costs = Costs(cost["orchestrator"], cost["worker"], cost["tasks"], cost["Redis"], cost["Kafka"], hop=hop, beat=beat)
-    return costs, samples
-
-
-@dataclass(frozen=True)
-class _Found:
-    sample: Sample
-    scripts: float
-
-
-async def _median(here: Scene, width: int, rows: int, scripts_a_batch: float | None, rounds: int) -> _Found:
-    """The run of median rate, and the scripts that a task took in it."""
-    found = []
-    for _ in range(rounds):
-        before = await here.read()
-        one = await sample(here, width, rows, 1, scripts_a_batch)
-        found.append(_Found(one, ((await here.read()).scripts - before.scripts) / (width * rows)))
-    return sorted(found, key=lambda one: one.sample.rate)[len(found) // 2]
+    hop = max(0.0, 1 / alone.rate - sum(cost[kind].of(1) for kind in _KINDS)) / _HOPS
+    return Costs(cost["orchestrator"], cost["worker"], cost["tasks"], cost["Redis"], cost["Kafka"], hop=hop, beat=beat)
 
 
 async def _beat(here: Scene) -> float:
@@ -121,13 +112,20 @@ async def _beat(here: Scene) -> float:
     return ((await here.read()).cpu["Redis"] - before.cpu["Redis"]) / _BEATS
 
 
-async def measured(shape: Shape, log: str, *, quick: bool) -> float:
-    """Tasks a second of an installation of this shape here: several grids side by side, the median of some runs."""
+async def measured(shape: Shape, log: str, *, quick: bool) -> tuple[float, float]:
+    """What an installation of this shape does here: tasks a second, and processor seconds for each of them.
+
+    Several grids side by side; the best of some runs, as what disturbs makes them only worse. What the processes use at
+    rest in the same time does not count.
+    """
     grids = shape.partitions
     width, rows = shape.in_flight // grids, 4 if quick else 10
     async with scene(
         partitions=shape.partitions, orchestrators=shape.orchestrators, workers=shape.workers, log=log
     ) as here:
         await asyncio.sleep(_BALANCED)
-        await sample(here, width, 2, grids, None)
-        return statistics.median([(await sample(here, width, rows, grids, None)).rate for _ in range(_ROUNDS)])
+        await sample(here, width, 2, grids, 1.0)
+        rest = await here.rest(_REST)
+        resting = sum(rest.cpu.get(kind, 0.0) for kind in _KINDS) / 1e6
+        found = [await sample(here, width, rows, grids, 1.0) for _ in range(_ROUNDS)]
+        return max(one.rate for one in found), min(sum(one.cpu.values()) - resting / one.rate for one in found)

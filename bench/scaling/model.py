@@ -17,8 +17,8 @@ MOST_EVENTS = 500
 """Results that an orchestrator folds at once in a partition."""
 BEATS = 2
 """Of a worker a second, in each partition in which it holds something."""
-_WARM = 0.3
-"""Share of the time that is not counted."""
+_WARM, _ROUNDS = 2, 6
+"""How often all tasks go round, on average, before anything counts, and until the end."""
 _PARTS = {"apply": 1 / 6, "send": 2 / 6, "claim": 2 / 6, "report": 1 / 6}
 """How the six scripts of a batch fall to its stages."""
 
@@ -69,25 +69,28 @@ class Shape:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Tasks a second, tasks in a fold, and how busy the busiest process of each kind is (1: all the time)."""
+    """Tasks a second, processor seconds for each of them in all processes together, tasks in a fold.
+
+    `busy`: how busy the busiest process of each kind is; 1 is all the time.
+    """
 
     tasks: float
+    cpu: float
     batch: float
     busy: dict[str, float]
-
-    @property
-    def bottleneck(self) -> str:
-        """The kind of process that has least room."""
-        return max(self.busy, key=lambda kind: self.busy[kind])
 
 
 @dataclass(eq=False)
 class Server:
-    """One process: jobs in their order, each for a time. `load` is the share of it that other things take."""
+    """One process: jobs in their order, each for a time.
+
+    `load` is the share of it that other things take. Jobs that wait together need the seconds of `once` once.
+    """
 
     world: World
     kind: str
     load: float = 0.0
+    once: float = 0.0
     jobs: deque[tuple[float, Done]] = field(default_factory=deque)
     used: float = 0.0
     is_busy: bool = False
@@ -100,17 +103,19 @@ class Server:
             self.world.want(self)
 
     def run(self) -> None:
-        """Has a core: does the next job."""
-        seconds, done = self.jobs.popleft()
-        self.world.later(seconds, lambda: self._end(seconds, done))
+        """Has a core: does the next job, or all that wait."""
+        taken = [self.jobs.popleft() for _ in range(len(self.jobs) if self.once else 1)]
+        seconds = sum(seconds for seconds, _ in taken) - (len(taken) - 1) * self.once
+        self.world.later(seconds, lambda: self._end(seconds, [done for _, done in taken]))
 
-    def _end(self, seconds: float, done: Done) -> None:
+    def _end(self, seconds: float, ended: list[Done]) -> None:
         self.used += seconds if self.world.counts else 0.0
         self.is_busy = bool(self.jobs)
         if self.is_busy:
             self.world.want(self)  # behind those that waited longer
         self.world.give_back()
-        done()
+        for done in ended:
+            done()
 
 
 class World:
@@ -121,14 +126,14 @@ class World:
         self.shape = shape
         self.now = 0.0
         self.counts = False
-        self.folded: list[int] = []
+        self.folded = self.folds = self._before = 0
         self._events: list[tuple[float, int, Done]] = []
         self._serial = itertools.count()
         self._idle = shape.cores if shape.cores is not None else 10**9
         self._wanting: deque[Server] = deque()
         beats = shape.workers * min(shape.partitions, shape.in_flight // shape.workers) * BEATS / shape.shards
         self.shards = [Server(self, "Redis", min(0.9, beats * costs.beat)) for _ in range(shape.shards)]
-        self.brokers = [Server(self, "broker") for _ in range(shape.brokers)]
+        self.brokers = [Server(self, "broker", once=costs.broker.batch / 2) for _ in range(shape.brokers)]
         self.orchestrators = [_Orchestrator(self) for _ in range(shape.orchestrators)]
         self.workers = [_Worker(self) for _ in range(shape.workers)]
         self._next_worker = itertools.cycle(self.workers)
@@ -177,25 +182,28 @@ class World:
         """Results are in the log."""
         self.orchestrators[partition % len(self.orchestrators)].take(partition, tasks)
 
-    def run(self, seconds: float) -> Prediction:
+    def run(self) -> Prediction:
         """Begins with all tasks at once, and lets them go round."""
         for partition in range(self.shape.partitions):
             share, more = divmod(self.shape.in_flight, self.shape.partitions)
             if share + (partition < more):
                 self.report(partition, share + (partition < more))
-        while self._events and self.now < seconds:
+        began = self.now
+        while self.folded < _ROUNDS * self.shape.in_flight:
             self.now, _, done = heapq.heappop(self._events)
-            self.counts = self.now > seconds * _WARM
             done()
-        counted = seconds * (1 - _WARM)
+            if not self.counts and self.folded > _WARM * self.shape.in_flight:
+                self.counts, self.folds, self._before, began = True, 0, self.folded, self.now
+        return self._judge(self.now - began)
+
+    def _judge(self, counted: float) -> Prediction:
+        processes = [s for taker in (*self.orchestrators, *self.workers) for s in taker.servers]
         busy: dict[str, float] = {}
-        for server in (
-            *self.shards,
-            *self.brokers,
-            *(s for p in (*self.orchestrators, *self.workers) for s in p.servers),
-        ):
+        for server in (*self.shards, *self.brokers, *processes):
             busy[server.kind] = max(busy.get(server.kind, 0.0), min(1.0, server.used / counted + server.load))
-        return Prediction(sum(self.folded) / counted, sum(self.folded) / max(1, len(self.folded)), busy)
+        used = sum(server.used for server in (*self.shards, *self.brokers, *processes))
+        folded = self.folded - self._before
+        return Prediction(folded / counted, used / folded, folded / self.folds, busy)
 
 
 class _Taker:
@@ -242,8 +250,8 @@ class _Orchestrator(_Taker):
         world, cost = self.world, self.world.costs.orchestrator
 
         def written() -> None:
-            if world.counts:
-                world.folded.append(tasks)
+            world.folded += tasks
+            world.folds += 1
             self._loop.do(cost.of(tasks, 1 / 3), send)
             self._next()
 
@@ -277,6 +285,6 @@ class _Worker(_Taker):
         self._loop.do(costs.worker.of(tasks, 0.5), lambda: world.ask(partition, tasks, "claim", claimed))
 
 
-def predict(costs: Costs, shape: Shape, seconds: float = 1.0) -> Prediction:
-    """What the model says of an installation, from so many seconds of its life."""
-    return World(costs, shape).run(seconds)
+def predict(costs: Costs, shape: Shape) -> Prediction:
+    """What the model says of an installation."""
+    return World(costs, shape).run()

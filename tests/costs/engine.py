@@ -22,6 +22,7 @@ from wf_core import ids, wire
 from wf_core.broker import topics
 from wf_core.settings import Settings
 from wf_core.store.keys import InstallationKeys, PartitionKeys
+from wf_orchestrator.context import Context
 from wf_orchestrator.loop import Loop
 from wf_orchestrator.partition import Partition
 from wf_orchestrator.service import OrchestratorService
@@ -100,6 +101,14 @@ class Engine:
         return waiting, len(entries)
 
 
+async def _find_room(context: Context, work: Work) -> None:
+    """Waits until the worker has said how many slots it has: a whole wave may then be sent at once."""
+    async with asyncio.timeout(_PATIENCE):
+        while not any(context.credits.room.free.values()):
+            await work.look_for_room()
+            await asyncio.sleep(0.01)
+
+
 @asynccontextmanager
 async def running(redis: Redis, settings: Settings) -> AsyncIterator[Engine]:
     """The services, started, on their one partition. `redis` is the client with which it is looked at."""
@@ -119,6 +128,7 @@ async def running(redis: Redis, settings: Settings) -> AsyncIterator[Engine]:
             worker = WorkerService(settings)
             await worker.start()
         services = [asyncio.ensure_future(service.run(stop)) for service in (api, worker)]
+        await _find_room(orchestrator.context, work)
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=api.url, timeout=30, trust_env=False))
         try:
             yield Engine(redis, settings.namespace, client, work.ownership.partitions[0], loop)

@@ -139,6 +139,12 @@ def _submission(input_: Any = None, **document: Any) -> Submission:
 
 
 _TIDY = {"tidy": _node(), "up": _node("tidy")}
+TAILS: tuple[Story, ...] = (
+    Story(_submission(name="tail", nodes=_TAIL), first="a"),
+    Story(_submission(name="row", nodes=_ROW, on_failure="cancel"), first="3"),
+    Story(_submission(name="forks", nodes=_FORKS), first="b"),
+)
+"""Workers go on by themselves in most of each."""
 STORIES: tuple[Story, ...] = (
     Story(_submission(name="halts"), first="a"),
     Story(_submission(name="goes on", on_failure="continue"), first="b"),
@@ -154,9 +160,7 @@ STORIES: tuple[Story, ...] = (
     ),
     Story(_submission(name="times", nodes=_TIMES), first="polls"),
     Story(_submission({"key": "k", "nodes": _LATER}, name="frozen", nodes=_FROZEN), first="more"),
-    Story(_submission(name="tail", nodes=_TAIL), first="a"),
-    Story(_submission(name="row", nodes=_ROW, on_failure="cancel"), first="3"),
-    Story(_submission(name="forks", nodes=_FORKS), first="b"),
+    *TAILS,
     Story(_submission({"key": "one"}, name="one", nodes=_ONE, concurrency={**_KEY, "on_conflict": "queue"}), first="a"),
     Story(
         _submission({"key": "one"}, name="newest", nodes=_ONE, concurrency={**_KEY, "on_conflict": "cancel_running"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from simulation.documents import EXCLUSIVE, STORIES, Story
+from simulation.documents import EXCLUSIVE, STORIES, TAILS, Story
 from wf_api.idempotency import Idempotency
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 _CANCELLED, _PAUSED, _RETRIED = 0.15, 0.3, 0.4
-_ALL_EXCLUSIVE = 0.1
+_ALL_EXCLUSIVE, _ALL_TAILS = 0.1, 0.25
 _EARLY, _TWICE = 0.3, 0.3
 _MOST_SECONDS, _PAUSE_SECONDS = 4.0, 2.0
 
@@ -87,7 +87,7 @@ class Job:
 def jobs(world: World, count: int, seconds: float) -> list[Job]:
     """The executions of a run, spread over the first seconds of the storm."""
     draw = world.random.random
-    stories = EXCLUSIVE if draw() < _ALL_EXCLUSIVE else STORIES
+    stories = EXCLUSIVE if draw() < _ALL_EXCLUSIVE else TAILS if draw() < _ALL_TAILS else STORIES
     made = []
     for n in range(count):
         key = f"{world.name}-{world.seed}-{n}".replace(" ", "-")

@@ -147,7 +147,7 @@ async def _commit_first(self: Any, picked: Any) -> None:
 _claimed = Intake._claim
 
 
-def _claims_always(self: Any) -> bool:
+def _claims_always(self: Any, _heard: float = 0.0) -> bool:
     return self._heard > float("-inf")
 
 
@@ -202,6 +202,10 @@ async def _without_claims(context: Any, partition: Any, offset: int, ops: Any, *
     await _written(context, partition, offset, kept, *rest)
 
 
+def _begins_always(self: Any, _heard: float) -> bool:
+    return self._heard > float("-inf")
+
+
 async def _nobody(*_: Any) -> set[str]:
     return set()
 
@@ -216,6 +220,12 @@ def _burned_nothing() -> Iterator[None]:
         mock.patch.object(continuing, "burn", return_value=None),
         mock.patch.object(continuing, "used_up", return_value=None),
     ):
+        yield
+
+
+@contextlib.contextmanager
+def _never_found() -> Iterator[None]:
+    with mock.patch.object(checkpoint, "apply", _without_claims), mock.patch.object(sweeps, "_begun", _nobody):
         yield
 
 
@@ -254,12 +264,13 @@ MUTANTS: dict[str, Mutant] = {
     "spawn timer in memory": Mutant(patch=_forgotten("spawn")),
     "child timer in memory": Mutant(patch=_forgotten("child")),
     "release timer in memory": Mutant(patch=_forgotten("release")),
-    "begin without a heartbeat": Mutant(patch=_patched(Heartbeat, "may_begin", _claims_always)),
+    "begin without a heartbeat": Mutant(patch=_patched(Heartbeat, "may_begin", _begins_always)),
     "undecided is cancelled": Mutant({"BEAT": (_UNDECIDED,)}),
     "begun without a claim": Mutant(patch=_patched(checkpoint, "apply", _without_claims)),
     "no condemning": Mutant(patch=_patched(Scripts, "condemn", _condemns_nothing)),
     "no number is used up": Mutant(patch=_burned_nothing),
     "tails after a cancel": Mutant(patch=_patched(continuing, "_was_cancelled", lambda *_: False)),
+    "begun without a claim, not swept": Mutant(patch=_never_found),
     "no sweep of the begun": Mutant(patch=_patched(sweeps, "_begun", _nobody)),
     "append without ACCEPT": Mutant(patch=_patched(wf_api.creation, "accept_all", _accept_nothing)),
 }

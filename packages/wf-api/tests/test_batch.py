@@ -7,11 +7,14 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
+from wf_testservers.redis_groups import start_redis_cluster
 
 from wf_api import documents
 from wf_core import wire
@@ -23,7 +26,7 @@ from wf_core.settings import Settings
 from wf_core.store.commands import unpack_command
 from wf_core.store.keys import PartitionKeys
 
-from .conftest import DOCUMENT, ECHO, HURRY, NEEDS_DAY, problem
+from .conftest import DOCUMENT, ECHO, HURRY, NEEDS_DAY, problem, serving
 
 Records = Callable[[], Awaitable[int]]
 Stored = Callable[[], Awaitable[dict[str, Any]]]
@@ -287,6 +290,20 @@ async def test_yaml(api: httpx.AsyncClient) -> None:
     (error,) = problem(wrong, 422, "invalid-document")["errors"]
     assert error["pointer"] == "/workflow/nodes/a/task"
     assert error["detail"].startswith("line 5: ")
+
+
+async def test_a_redis_cluster(settings: Settings, tmp_path: Path) -> None:
+    """Partitions on several servers: a batch five times at once has one answer, another body under its key a 409."""
+    with start_redis_cluster(tmp_path / "cluster") as cluster:
+        on_cluster = settings.model_copy(update={"redis_url": SecretStr(cluster.url)})
+        async with serving(on_cluster) as service, httpx.AsyncClient(base_url=service.url, timeout=30) as api:
+            key = {"Idempotency-Key": "k"} | HURRY
+            body = {"workflow": NEEDS_DAY, "inputs": days(60), "trigger": True}
+            answers = await asyncio.gather(*(api.post("/workflow/batch", json=body, headers=key) for _ in range(5)))
+            assert [ids_of(answer) for answer in answers] == [ids_of(answers[0])] * 5
+            other = await api.post("/workflow/batch", json={**body, "inputs": days(61)}, headers=key)
+            problem(other, 409, "idempotency-conflict")
+            assert len((await api.get("/workflows?limit=100")).json()["items"]) == 60
 
 
 async def test_a_document_that_redis_forgot(api: httpx.AsyncClient, settings: Settings, redis: Redis) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
 import sys
@@ -467,3 +468,20 @@ def test_names_that_only_some_places_give():
         assert compile_expression(text, "").names == scan_expression(text, "").names == names
     with pytest.raises(ExpressionError, match="no name 'item'; known are input, nodes, execution, order and index"):
         value("item", scope)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {},
+        {"a": 1, "b": ["plain", None, 2.5]},
+        {"a": "${{ nodes.x.output }}", "b": ["<${{ input.n }}> $${{ no }}", {"c": "$$${{ no }}", "d": "$${{"}]},
+        {"é": "${{ {'b': 1}.b + size(nodes['x'].output) }}"},
+    ],
+)
+def test_the_source_of_a_template_makes_the_same_template(source):
+    """As it travels with a task message: what it names, and the template that a worker makes of it, are the same."""
+    template = scan_template(source, "/p")
+    again = scan_template(json.loads(template.source_json), "/p")
+    assert (again, again.references, again.names) == (template, template.references, template.names)
+    assert again.source_json == template.source_json

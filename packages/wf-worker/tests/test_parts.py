@@ -94,7 +94,7 @@ def test_what_completed_is_not_told():
     assert sent == []
 
 
-def waiting(offset: int, partition: int, queued_at: int) -> Waiting:
+def waiting(offset: int, partition: int, queued_at: int, priority: int = 5) -> Waiting:
     """A message of a new execution."""
     message = TaskMessage(
         execution=new_execution_id(partition, 1),
@@ -104,6 +104,7 @@ def waiting(offset: int, partition: int, queued_at: int) -> Waiting:
         params=b"{}",
         workflow="w",
         queued_at=queued_at,
+        priority=priority,
     )
     return Waiting.of(offset, message)
 
@@ -121,6 +122,14 @@ def test_oldest_messages_are_picked_first():
     lanes.add(lane(1, waiting(0, 1, 20), waiting(1, 1, 40)))
     assert [found.message.queued_at for _, found in lanes.pick(3, 0.0)] == [10, 20, 30]
     assert lanes.waiting == 4
+
+
+def test_what_is_urgent_is_picked_before_what_is_older():
+    """Credits let little wait here, but that may be of any priority; and a tail that yields, yields to the highest."""
+    lanes = Lanes()
+    lanes.add(lane(0, waiting(0, 1, 10), waiting(1, 1, 40, priority=8), waiting(2, 1, 30, priority=8)))
+    lanes.add(lane(1, waiting(0, 1, 20, priority=9), waiting(1, 1, 5, priority=0)))
+    assert [found.message.queued_at for _, found in lanes.pick(4, 0.0)] == [20, 30, 40, 10]
 
 
 def test_offset_never_passes_what_waits():
@@ -206,7 +215,7 @@ def intake(lanes: Lanes, started: list[str], **parts: Any) -> Intake:
         may_claim=lambda: True,
         may_commit=lambda: True,
         server=str,
-        start=lambda token, _message: started.append(token),
+        start=lambda token, _message, _asked: started.append(token),
         **given,
     )
 
@@ -496,7 +505,7 @@ async def test_the_dead_get_no_share():
     running = SimpleNamespace(free=3, slots=4, catalogue=Catalogue())
     redis = Peers({"w": now, "late": now - 2000, "dead": now - 3000})
     clock = SimpleNamespace(now_ms=lambda: now)
-    it = Registration(redis, InstallationKeys("ns"), clock, "w", ["q"], running, 2500)
+    it = Registration(redis, InstallationKeys("ns"), clock, "w", ["q"], running, 2500, waiting=lambda: 3)
     assert [peer.id for peer in await it.peers()] == ["w", "late"]
     assert msgspec.json.decode(it._entry("c"))["free"] == 3
     it.leaving = True

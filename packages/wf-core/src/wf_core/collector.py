@@ -1,4 +1,4 @@
-"""The garbage collector, which has little to find here: records, states and requests refer to each other in no circle."""
+"""The garbage collector, which finds little here: records, states and requests refer to each other in no circle."""
 
 from __future__ import annotations
 

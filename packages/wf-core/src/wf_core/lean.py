@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any, cast
 
@@ -17,6 +18,6 @@ def import_structlog() -> None:
     modules = cast("dict[str, Any]", sys.modules)
     modules["rich"] = None
     try:
-        pass
+        importlib.import_module("structlog")
     finally:
         del modules["rich"]

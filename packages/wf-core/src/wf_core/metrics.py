@@ -42,7 +42,7 @@ class Counters:
         from prometheus_client import CollectorRegistry, ProcessCollector
 
         registry = CollectorRegistry()
-        registry.register(self)  # type: ignore[arg-type] # it asks for `collect` alone
+        registry.register(self)  # it asks for `collect` alone
         ProcessCollector(registry=registry)
         return registry
 

@@ -46,12 +46,17 @@ class ReadyNode:
     level: int
     """Edges on the longest path from a root."""
     height: int
-    """Edges on the longest path to a leaf."""
+    """Edges on the longest path to a leaf; inside a map, a loop or the like, plus that of the container."""
 
 
 class SchedulingPolicy(Protocol):
-    """An entry point of `wf.scheduling_policies`; constructed without arguments."""
+    """An entry point of `wf.scheduling_policies`; constructed without arguments.
+
+    Asked with all the nodes of one execution that are ready and wait for the same queue, whenever one of them is to be
+    sent and others have joined since; of a large fan-out that may be thousands. Of `fifo`, the default, only with what
+    becomes ready together.
+    """
 
     def order(self, ready: Sequence[ReadyNode]) -> Sequence[ReadyNode]:
-        """All the ready nodes of one execution, first to be sent first. Between executions priority decides."""
+        """All of `ready`, first to be sent first. Between executions priority decides, then age."""
         ...

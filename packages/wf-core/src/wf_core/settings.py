@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    SecretStr,
-)
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from wf_core.ids import MAX_PARTITIONS
 
-PREFIX = "APP_"
 
+class Settings(BaseSettings):
+    """Every variable of every service; each reads the ones that concern it."""
 
-class Settings(BaseModel):
-    """Every variable of every service; each reads the ones that concern it. What is said beside them wins."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    def __init__(self, **said: Any) -> None:
-        super().__init__(**{**_variables(), **said})
+    model_config = SettingsConfigDict(env_prefix="APP_", frozen=True, extra="ignore")
 
     redis_host: str = Field("localhost", description="Host of the Redis server.")
     redis_port: PositiveInt = Field(6379, description="Port of the Redis server.")
@@ -85,21 +71,12 @@ class Settings(BaseModel):
     worker_task_paths: str = Field("", description="Directories whose *.py files hold more tasks, separated by `:`.")
 
 
-def _variables() -> dict[str, str]:
-    """The fields that have a variable; letters of both cases are the same in its name."""
-    # Read here and not by a settings library, whose import would take an eighth of a service's start.
-    found = {name.upper(): value for name, value in os.environ.items()}
-    return {
-        name: found[f"{PREFIX}{name.upper()}"] for name in Settings.model_fields if f"{PREFIX}{name.upper()}" in found
-    }
-
-
 def markdown() -> str:
     """A table of every variable, its default and its meaning, for the README."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default in (None, "") else f"`{field.default}`"
-        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+        rows.append(f"| `APP_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)
 
 

@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -16,9 +17,9 @@ from wf_core.states import ExecutionStatus, NodeStatus
 from wf_core.store.codec import (
     AttemptRecord,
     ScopeRecord,
-    history_fields,
     pack_attempts,
     pack_failure,
+    pack_history,
     pack_node,
     pack_scope,
 )
@@ -230,9 +231,13 @@ class Written:
         await self.owner.write(("HSET", self.keys.execution(self.execution_id), "error", pack_failure(failure)))
 
     async def happened(self, seq: str, kind: str, **fields: str | int | bytes) -> None:
-        """Writes an entry of the history."""
-        entry = history_fields(CREATED, kind, **fields)  # type: ignore[arg-type]  # the names of its columns
-        await self.owner.write(("XADD", self.keys.history(self.execution_id), seq, *entry))
+        """Writes a line of the history."""
+        position, number = map(int, seq.split("-"))
+        line: Any = tuple(
+            {"kind": kind, "node": "", "attempt": 0, "status": "", "ts": CREATED, "data": b"", **fields}.values()
+        )
+        packed = pack_history([(position, number, line)])
+        await self.owner.write(("XADD", self.keys.history(self.execution_id), seq, "lines", packed))
 
     def token(self, node: str, attempt: int = 1) -> str:
         """The token of an attempt."""

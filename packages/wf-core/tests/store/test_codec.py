@@ -11,9 +11,11 @@ from wf_core.store.codec import (
     MOST_LOST,
     NODE_BYTES,
     AttemptRecord,
-    history_fields,
+    HistoryLine,
+    history_lines,
     pack_attempts,
     pack_failure,
+    pack_history,
     pack_node,
     unpack_attempts,
     unpack_failure,
@@ -120,9 +122,35 @@ def test_commands_come_back(ts: int, records: list[bytes], request: str):
     assert (command.ts, list(command.record), command.request) == (ts, records, request)
 
 
-def test_history_leaves_out_what_is_empty():
-    """An entry has a time, a kind, and what else it says."""
-    assert history_fields(5, "ended") == ("ts", "5", "kind", "ended")
-    assert history_fields(5, "node.queued", node="a", attempt=1, status="QUEUED", data=b"{}")[4:] == (
-        *("node", "a", "attempt", "1", "status", "QUEUED", "data", b"{}"),
-    )
+QUEUED = ("node.queued", "a", 1, "QUEUED", 5, b"{}")
+ENDED = ("execution.ended", "", 0, "COMPLETED", 6, b"")
+
+
+def test_lines_of_the_history_come_back():
+    """An entry holds several, each with its own place in the log."""
+    fields = {b"lines": pack_history([(17, 1, QUEUED), (17, 2, QUEUED), (19, 1, ENDED)])}
+    assert history_lines(b"19-1", fields) == [
+        HistoryLine("17-1", *QUEUED),
+        HistoryLine("17-2", *QUEUED),
+        HistoryLine("19-1", *ENDED),
+    ]
+
+
+def test_lines_of_an_entry_that_got_another_id_are_counted_back_from_it():
+    """They come after everything that was there, in their order."""
+    fields = {b"lines": pack_history([(4, 1, QUEUED), (5, 1, ENDED)]), b"shifted": b"1"}
+    assert [line.seq for line in history_lines(b"9-1003", fields)] == ["9-1002", "9-1003"]
+
+
+def test_an_entry_of_the_release_before_holds_one_line():
+    """In columns of its own, without those that are empty."""
+    columns = {
+        b"ts": b"5",
+        b"kind": b"node.queued",
+        b"node": b"a",
+        b"attempt": b"1",
+        b"status": b"QUEUED",
+        b"data": b"{}",
+    }
+    assert history_lines(b"17-1", columns) == [HistoryLine("17-1", *QUEUED)]
+    assert history_lines(b"17-2", {b"ts": b"5", b"kind": b"ended"}) == [HistoryLine("17-2", "ended", "", 0, "", 5, b"")]

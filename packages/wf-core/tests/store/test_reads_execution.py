@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from redis.asyncio import Redis
 from wf_core import wire
 from wf_core.states import AttemptClass, AttemptStatus, ExecutionStatus, NodeStatus
 from wf_core.store import reads
-from wf_core.store.codec import AttemptRecord, pack_node
+from wf_core.store.codec import AttemptRecord, pack_history, pack_node
 from wf_core.store.commands import pack_command
 from wf_core.store.scripts import Scripts
 from wf_core.store.shared import SharedClient
@@ -396,6 +397,28 @@ async def test_events_come_in_order_after_a_seq(redis: Redis, namespace: str, wr
     assert (rest.items[0].node, rest.items[0].attempt) == ("load", 1)
     done = await reads.read_events(redis, namespace, one.execution_id, after_seq=rest.items[0].seq)
     assert done == reads.EventPage(items=[], next_cursor=None)
+
+
+async def test_a_page_of_events_may_end_within_an_entry(redis: Redis, namespace: str, write):
+    """What one batch told of an execution lies in one entry; pages are cut by events, whatever their size."""
+    one = await (await write(NODES)).fold()
+    places = [(9, 1), (9, 2), (10, 1), (12, 1), (12, 2)]
+    for entry in (places[:3], places[3:]):
+        lines: list[Any] = [(*place, (f"kind {place}", "", 0, "", CREATED, b"")) for place in entry]
+        seq = "-".join(map(str, entry[-1]))
+        await one.owner.write(("XADD", one.keys.history(one.execution_id), seq, "lines", pack_history(lines)))
+    for limit in range(1, 7):
+        seen: list[str] = []
+        after: str | None = None
+        while True:
+            page = await reads.read_events(redis, namespace, one.execution_id, after_seq=after, limit=limit)
+            assert page is not None
+            seen += [f"{event.seq} {event.kind}" for event in page.items]
+            after = page.next_cursor
+            if after is None:
+                break
+            assert len(page.items) == limit
+        assert seen == [f"{a}-{b} kind {(a, b)}" for a, b in places]
 
 
 async def test_a_document_is_read_back(redis: Redis, namespace: str, write):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import structlog
@@ -26,7 +27,8 @@ from wf_orchestrator.machine.state import Execution, PartitionState
 from wf_orchestrator.ownership import go_live
 from wf_orchestrator.partition import Partition
 from wf_orchestrator.queries import OutboxEntry
-from wf_orchestrator.scheduling import arrange
+from wf_orchestrator.ready import Order, Ranked
+from wf_orchestrator.scheduling import arrange, order_of
 
 log = structlog.get_logger(__name__)
 
@@ -139,15 +141,20 @@ def fold(state: PartitionState, executions: dict[str, Execution], events: Sequen
 
 async def deliver(context: Context, partition: Partition, outcomes: Sequence[Outcome]) -> None:
     """Acts on what was decided, once it is written: the outbox, timers, workers to be told, observers."""
-    waiting: dict[str, OutboxEntry] = {}
+    news = _News()
     for outcome in outcomes:
         if outcome.crash:
             context.counters.inc("crashes_total")
             log.error("an event crashed the machine; its execution failed", offset=outcome.offset, crash=outcome.crash)
+        order = order_of(context.policies, outcome.execution) if outcome.execution else None
         for effect in outcome.effects:
-            _remember(partition, waiting, effect)
-    if waiting:
-        partition.outbox.add(sorted(waiting.values()))
+            _remember(partition, news, effect, order)
+    partition.outbox.add(news.waiting.values(), news.ranked)
+    if news.ended:
+        context.credits.ended(partition, news.ended)
+    if news.waiting:
+        context.credits.arrived(partition)
+    context.alarm.set(news.due_ms)
     _publish(context, outcomes)
     if partition.live:  # else it happened before: what got lost is asked for again
         await concurrency.send(context, outcomes)
@@ -156,19 +163,36 @@ async def deliver(context: Context, partition: Partition, outcomes: Sequence[Out
         await _tell_workers(context, told)
 
 
-def _remember(partition: Partition, waiting: dict[str, OutboxEntry], effect: Effect) -> None:
+@dataclass(slots=True)
+class _News:
+    """What a batch means for the outbox and the timers."""
+
+    waiting: dict[str, OutboxEntry] = field(default_factory=dict)
+    ranked: dict[str, Ranked] = field(default_factory=dict)
+    """Of those that wait what their policy sees, if their execution has one."""
+    ended: Counter[str] = field(default_factory=Counter)
+    """How many attempts ended whose message was sent, by queue."""
+    due_ms: float = math.inf
+    """When the first timer that was set falls due, Unix ms."""
+
+
+def _remember(partition: Partition, news: _News, effect: Effect, order: Order | None) -> None:
     match effect:
         case Dispatch():
-            waiting[effect.token] = _entry(effect)
+            news.waiting[effect.token] = _entry(effect)
+            if order is not None:
+                news.ranked[effect.token] = Ranked(effect.ready, order)
         case Begun():
             partition.begun.add(effect.token)
         case Ended():
-            waiting.pop(effect.token, None)
-            partition.outbox.discard(effect.token)
-            partition.sent.pop(effect.token, None)
+            news.waiting.pop(effect.token, None)
             partition.begun.discard(effect.token)
+            leaves = partition.outbox.discard(effect.token)
+            if partition.sent.pop(effect.token, None) is not None or leaves:
+                news.ended[effect.queue] += 1
         case SetTimer():
             partition.timers.set(timers.member(effect.kind, effect.token), effect.due_ms)
+            news.due_ms = min(news.due_ms, effect.due_ms)
         case ClearTimer():
             partition.timers.clear(timers.member(effect.kind, effect.token))
         case _:
@@ -176,7 +200,8 @@ def _remember(partition: Partition, waiting: dict[str, OutboxEntry], effect: Eff
 
 
 def _entry(effect: Dispatch) -> OutboxEntry:
-    return OutboxEntry(float(outbox_score(effect)), effect.token, effect.queue, wire.encode(effect.message))
+    message = effect.message
+    return OutboxEntry(float(outbox_score(effect)), effect.token, effect.queue, wire.encode(message), message.queued_at)
 
 
 def _word_for_workers(effect: Effect) -> str:

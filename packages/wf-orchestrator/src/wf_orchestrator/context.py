@@ -21,10 +21,12 @@ from wf_core.store.client import redis_errors
 from wf_core.store.clock import Clock
 from wf_core.store.scripts import Scripts
 from wf_core.wire import Event, Lost, encode
+from wf_orchestrator.credits import Credits
 from wf_orchestrator.executions import Executions
 from wf_orchestrator.plans import Plans
 from wf_orchestrator.policy_book import PolicyBook
 from wf_orchestrator.queries import Queries
+from wf_orchestrator.timers import Alarm
 
 log = structlog.get_logger(__name__)
 
@@ -94,6 +96,12 @@ class Context:
     executions: Executions = field(default_factory=Executions)
     serial: Iterator[int] = field(default_factory=itertools.count)
     """Numbers that this process uses once: for nonces and batch ids."""
+    credits: Credits = field(init=False)
+    alarm: Alarm = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.credits = Credits(self.namespace, self.monotonic)
+        self.alarm = Alarm(self.clock.now_ms)
 
     @property
     def namespace(self) -> str:
@@ -134,21 +142,30 @@ async def every(
     step: Callable[[], Awaitable[None]],
     *,
     longest: float = LONGEST_PAUSE,
+    wake: asyncio.Event | None = None,
 ) -> None:
     """Repeats `step` for ever, `seconds` apart; while a server is away, soon again and then less and less often.
 
     Soon, whatever `seconds` is: a lease that was not renewed must not run out because of one lost connection.
-    `seconds` may be asked for after each step.
+    `seconds` may be asked for after each step. `wake` ends the pause after a step that did not fail.
     """
     pause = 0.0
     while True:
+        if wake is not None:
+            wake.clear()
         try:
             await step()
             pause = 0.0
         except TRANSIENT as error:
             context.health.failed(error)
             pause = min(longest, max(0.1, 2 * pause))
-        await context.sleep(pause or (seconds() if callable(seconds) else seconds))
+        after = seconds() if callable(seconds) else seconds
+        if wake is None or pause:
+            await context.sleep(pause or after)
+        else:
+            timer = asyncio.get_running_loop().call_later(after, wake.set)
+            await wake.wait()
+            timer.cancel()
 
 
 async def for_each(items: Iterable[T], step: Callable[[T], Awaitable[None]], *, at_once: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from wf_core import ids
 from wf_core.errors import PluginError
@@ -15,7 +15,7 @@ from wf_orchestrator.machine import verdicts
 from wf_orchestrator.machine.timeouts import UNCLAIMED
 from wf_orchestrator.partition import Partition
 from wf_orchestrator.policies.verdict import verdict
-from wf_orchestrator.timers import WINDOW, WINDOW_MS
+from wf_orchestrator.timers import WINDOW, WINDOW_MS, member
 
 MOST = 200
 """Timers of a partition that fire in one step."""
@@ -38,7 +38,10 @@ async def refresh(context: Context, partition: Partition) -> None:
 
 
 async def fire(context: Context, partition: Partition) -> int:
-    """Appends the records of timers that are due, at most 200; the number of records. Step of every 50 ms."""
+    """Appends the records of timers that are due, at most 200 within 50 ms; their number. Step of every 50 ms.
+
+    And of whenever a timer is set that is due at once.
+    """
     if partition.closed or not partition.live:
         return 0
     due = partition.timers.due(context.clock.now_ms(), MOST)
@@ -108,6 +111,7 @@ def _ask(context: Context, request: verdicts.VerdictRequest) -> Retry | Stop:
 async def _withdrawals(context: Context, partition: Partition, tokens: list[str]) -> list[Event]:
     """Takes back attempts that no worker has claimed; a claimed one keeps its timer and goes on."""
     withdrawn = await context.scripts.withdraw(partition.keys, partition.nonce, tokens)
+    _put_off(context, partition, "withdraw", {*tokens}.difference(withdrawn))
     return [context.lost(token, "withdrawn") for token in withdrawn]
 
 
@@ -116,9 +120,17 @@ async def _unclaimed(context: Context, partition: Partition, tokens: list[str]) 
     taken = await context.queries.claimed(partition.keys, tokens)
     waiting = [token for token in tokens if token not in taken]
     withdrawn = await context.scripts.withdraw(partition.keys, partition.nonce, waiting) if waiting else []
+    _put_off(context, partition, "queue", {*tokens}.difference(withdrawn))
     now = context.monotonic()
     partition.watch.appended.update((token, now) for token in withdrawn)  # the sweep need not find them lost
     return [context.lost(token, UNCLAIMED) for token in withdrawn]
+
+
+def _put_off(context: Context, partition: Partition, kind: str, tokens: Iterable[str]) -> None:
+    """A worker has them, and their ends clear the timers: there is no hurry to ask again."""
+    now_ms = context.clock.now_ms()
+    for token in tokens:
+        partition.timers.put_off(member(kind, token), now_ms)
 
 
 Handler = Callable[[Context, Partition, list[str]], Awaitable[list[Event]]]

@@ -13,9 +13,9 @@ from types import MappingProxyType
 import structlog
 
 from wf_core.broker import topics
+from wf_orchestrator.backlogs import Backlog
 from wf_orchestrator.context import Context, for_each
 from wf_orchestrator.partition import Partition
-from wf_orchestrator.queries import Backlog
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +42,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "executions_expired_total": "Executions that retention asked to delete, by the reason.",
         "executions_live": "Executions that have not ended.",
         "executions_loaded_total": "Executions that were read from Redis, as they were not in memory.",
+        "free_slots": "Free slots of live workers, of all of them, as this orchestrator last heard.",
         "leases_total": "Partitions that were taken.",
         "log_lost_total": "Partitions that found another log than before.",
         "log_tail_lost_total": "Partitions whose log had lost records that were folded.",
@@ -62,6 +63,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "timers_fired_total": "Timers that became records.",
         "timers_overdue_seconds": "How long the oldest timer is due that did not lead to anything.",
         "unavailable_total": "Steps that found a server away.",
+        "unclaimed": "Messages that were sent and that no worker has claimed.",
     }
 )
 """Every number of an orchestrator, in a sentence."""
@@ -83,31 +85,37 @@ class Gauges:
         for server in ("redis", "log"):
             counters.set("server_up", float(server not in context.health.away), server=server)
         partitions = list(self._owned())
-        backlogs = await context.queries.backlogs([p.keys for p in partitions], context.clock.now_ms())
+        backlogs = await context.queries.backlogs.measure([p.keys for p in partitions], context.clock.now_ms())
         for name, number in _sums(backlogs).items():
             counters.set(name, number)
         for name, label, values in (
             ("executions_live", "status", sum((Counter(b.live) for b in backlogs), Counter(PENDING=0, RUNNING=0))),
             ("outbox_waiting", "queue", sum((Counter(b.outbox) for b in backlogs), Counter())),
-            ("oldest_unclaimed_seconds", "queue", self._unclaimed(partitions, backlogs)),
+            ("free_slots", "queue", context.credits.room.free),
         ):
             counters.replace(name, label, values)
+        self._measure_unclaimed(partitions, backlogs)
         counters.set("accepted_oldest_seconds", self._oldest_accepted(partitions))
         overdue = max((context.clock.now_ms() - b.timer_ms for b in backlogs if b.timer_ms), default=0)
         counters.set("timers_overdue_seconds", max(0, overdue) / 1000)
         await self._measure_lag(partitions)
 
-    def _unclaimed(self, partitions: list[Partition], backlogs: list[Backlog]) -> dict[str, float]:
+    def _measure_unclaimed(self, partitions: list[Partition], backlogs: list[Backlog]) -> None:
         now = self._context.monotonic()
         prefix = len(topics.tasks(self._context.namespace, ""))
+        numbers: Counter[str] = Counter()
         ages: defaultdict[str, float] = defaultdict(float)
         for partition, backlog in zip(partitions, backlogs, strict=True):
-            ages.update((queue, ages[queue]) for queue in backlog.outbox)
+            for queue in backlog.outbox:
+                ages[queue] += 0
+                numbers[queue] += 0
             for token, sent in partition.sent.items():
                 if token not in backlog.claimed:
                     queue = sent.where.source.topic[prefix:]
                     ages[queue] = max(ages[queue], now - sent.since)
-        return ages
+                    numbers[queue] += 1
+        self._context.counters.replace("oldest_unclaimed_seconds", "queue", ages)
+        self._context.counters.replace("unclaimed", "queue", numbers)
 
     def _oldest_accepted(self, partitions: list[Partition]) -> float:
         now, known = self._context.monotonic(), self._waiting

@@ -199,6 +199,7 @@ class Ownership:
         now = context.monotonic()
         for token, where in (await context.queries.sent(partition.keys)).items():
             partition.sent[token] = Sent(parse_where(where), now)
+        partition.sent.look(None, partition.incarnation)
 
     async def _renew(self, partition: Partition) -> None:
         async with self.contained(partition):

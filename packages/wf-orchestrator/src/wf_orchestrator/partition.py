@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from wf_core.store.keys import PartitionKeys
 from wf_orchestrator.machine.state import PartitionState
 from wf_orchestrator.outbox import Outbox
-from wf_orchestrator.positions import Sent
+from wf_orchestrator.positions import SentMessages
 from wf_orchestrator.timers import Timers
 from wf_orchestrator.watch import Watch
 
@@ -39,8 +39,7 @@ class Partition:
     outbox: Outbox = field(default_factory=Outbox)
     timers: Timers = field(default_factory=Timers)
     watch: Watch = field(default_factory=Watch)
-    sent: dict[str, Sent] = field(default_factory=dict)
-    """Tokens in flight whose message was sent."""
+    sent: SentMessages = field(default_factory=SentMessages)
     begun: set[str] = field(default_factory=set)
     """Tokens in flight that their workers began by themselves: no message of theirs is anywhere."""
     begun_known: bool = False

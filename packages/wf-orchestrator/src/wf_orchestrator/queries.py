@@ -10,13 +10,10 @@ from redis.asyncio import Redis
 
 from wf_core.states import ExecutionStatus
 from wf_core.store.keys import InstallationKeys, PartitionKeys
+from wf_orchestrator.backlogs import Backlogs
 
 CHUNK = 1000
 """Arguments of one command; keeps single replies short."""
-_LOOKS_AGAIN = (b"withdraw|", b"queue|", b"child|", b"expand|")
-"""Timers that stay due as long as a worker has the attempt, a child that was retried runs, or a pause lasts."""
-_TIMERS = 100
-"""Due timers that are looked at: those that withdraw attempts which a worker has stay due until it is done."""
 
 
 class StoredExecution(NamedTuple):
@@ -34,6 +31,8 @@ class OutboxEntry(NamedTuple):
     token: str
     queue: str
     message: bytes
+    queued_at: int = 0
+    """When it was dispatched, in Unix ms."""
 
 
 class Owner(NamedTuple):
@@ -50,21 +49,13 @@ class Claims(NamedTuple):
     beats: dict[str, str]
 
 
-class Backlog(NamedTuple):
-    """What waits in a partition, and how much there is of what."""
+class _Queued(msgspec.Struct, frozen=True):
+    """Of a task message: when it was dispatched."""
 
-    accepted: int
-    """Commands that are not folded."""
-    in_flight: int
-    claimed: set[str]
-    """Tokens."""
-    live: dict[str, int]
-    """Executions that have not ended, by status."""
-    ended: int
-    timer_ms: int
-    """When the first timer fell due, Unix ms; 0: none has."""
-    outbox: dict[str, int]
-    """Messages to send, by queue."""
+    queued_at: int = 0
+
+
+_queued = msgspec.msgpack.Decoder(_Queued)
 
 
 class Queries:
@@ -74,6 +65,7 @@ class Queries:
         self._redis = redis
         self._namespace = namespace
         self._keys = InstallationKeys(namespace)
+        self.backlogs = Backlogs(redis, namespace)
 
     async def sync(self, clock: Any) -> None:
         """Corrects the clock to that of Redis."""
@@ -114,6 +106,7 @@ class Queries:
         pipe = self._pipeline()
         pipe.zrem(self._keys.orchestrators, orchestrator)
         pipe.hdel(self._keys.given_up, orchestrator)
+        pipe.hdel(self._keys.backlogs, orchestrator)
         await pipe.execute()
 
     async def owners(self, partitions: Iterable[int]) -> dict[int, Owner]:
@@ -180,8 +173,8 @@ class Queries:
         """The parts of a document that this partition holds, by number, and `parts`, how many there are."""
         return _named(await cast("Any", self._redis.hgetall(keys.document(document_hash))))
 
-    async def outbox(self, keys: PartitionKeys, most: int) -> tuple[list[OutboxEntry], bool]:
-        """The first `most` entries of each queue's outbox, and whether there are more."""
+    async def outbox(self, keys: PartitionKeys, most: int) -> tuple[list[OutboxEntry], dict[str, float]]:
+        """The first `most` entries of each queue's outbox, and where it has more the score of the last one of these."""
         queues = sorted(q.decode() for q in await cast("Any", self._redis.smembers(keys.queues)))
         pipe = self._pipeline()
         for queue in queues:
@@ -190,11 +183,18 @@ class Queries:
         listed = [(score, t.decode(), q) for q, part in zip(queues, found, strict=True) for t, score in part[:most]]
         messages = await self._fields(keys.messages, [token for _, token, _ in listed])
         entries = [
-            OutboxEntry(score, token, queue, message)
+            OutboxEntry(score, token, queue, message, _queued.decode(message).queued_at)
             for (score, token, queue), message in zip(listed, messages, strict=True)
             if message is not None
         ]
-        return entries, any(len(part) > most for part in found)
+        return entries, {q: part[most - 1][1] for q, part in zip(queues, found, strict=True) if len(part) > most}
+
+    async def outbox_counts(self, keys: PartitionKeys, horizons: Mapping[str, float]) -> dict[str, int]:
+        """How many entries each queue's outbox has up to this score."""
+        pipe = self._pipeline()
+        for queue, score in horizons.items():
+            pipe.zcount(keys.outbox(queue), "-inf", score)
+        return dict(zip(horizons, await pipe.execute() if horizons else [], strict=True))
 
     async def timers(self, keys: PartitionKeys, until_ms: int, most: int) -> list[tuple[str, int]]:
         """The first `most` timers `(kind|token, due)` that fall due by `until_ms`."""
@@ -254,42 +254,6 @@ class Queries:
         pipe.zrangebyscore(keys.index("ended"), "-inf", until_ms, start=0, num=most, withscores=True)
         number, found = await pipe.execute()
         return int(number), {execution_id.decode(): round(ended) for execution_id, ended in found}
-
-    async def backlogs(self, partitions: Sequence[PartitionKeys], now_ms: int) -> list[Backlog]:
-        """What waits in each partition, in their order. Two round trips."""
-        pipe = self._pipeline()
-        for keys in partitions:
-            pipe.hlen(keys.accepted)
-            pipe.hlen(keys.in_flight)
-            pipe.hkeys(keys.claims)
-            pipe.zcard(keys.index("s:PENDING"))
-            pipe.zcard(keys.index("s:RUNNING"))
-            pipe.zcard(keys.index("ended"))
-            pipe.zrangebyscore(keys.timers, "-inf", now_ms, start=0, num=_TIMERS, withscores=True)
-            pipe.smembers(keys.queues)
-        found = await pipe.execute() if partitions else []
-        rows = [found[start : start + 8] for start in range(0, len(found), 8)]
-        pipe = self._pipeline()
-        queues = [(n, queue.decode()) for n, row in enumerate(rows) for queue in sorted(row[-1])]
-        for n, queue in queues:
-            pipe.zcard(partitions[n].outbox(queue))
-        outboxes: list[dict[str, int]] = [{} for _ in rows]
-        for (n, queue), number in zip(queues, await pipe.execute() if queues else [], strict=True):
-            outboxes[n][queue] = number
-        return [
-            Backlog(
-                accepted,
-                in_flight,
-                {token.decode() for token in claimed},
-                {"PENDING": pending, "RUNNING": running},
-                ended,
-                next((round(due) for timer, due in timers if not timer.startswith(_LOOKS_AGAIN)), 0),
-                outbox,
-            )
-            for (accepted, in_flight, claimed, pending, running, ended, timers, _), outbox in zip(
-                rows, outboxes, strict=True
-            )
-        ]
 
     async def motionless(self, keys: PartitionKeys) -> dict[str, str]:
         """Running executions without an attempt in flight or a timer (1,000 at most), with their last history id.
@@ -377,10 +341,7 @@ class Queries:
             await redis.hdel(self._keys.catalogues, *unused)
 
     async def publish_cancelled(self, words: Sequence[str]) -> None:
-        """Tells workers at once which attempts (tokens) are over; BEAT tells them in any case.
-
-        An execution's id says that they begin nothing more of it by themselves.
-        """
+        """Tells workers at once which attempts (tokens) are over, and of which executions they begin nothing more."""
         pipe = self._pipeline()
         for word in words:
             pipe.publish(self._keys.cancel_channel, word)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import structlog
 
 from wf_core.errors import PluginError
@@ -13,8 +14,12 @@ from wf_core.policies import ReadyNode
 from wf_orchestrator.machine.effects import Dispatch, Outcome
 from wf_orchestrator.machine.state import Execution
 from wf_orchestrator.policy_book import PolicyBook
+from wf_orchestrator.ready import Order
 
 log = structlog.get_logger(__name__)
+
+FIRST_COME = "fifo"
+"""The policy of documents that name none: it orders only what becomes ready together."""
 
 
 def arrange(policies: PolicyBook, executions: Mapping[str, Execution], outcomes: Sequence[Outcome]) -> None:
@@ -37,7 +42,26 @@ def arrange(policies: PolicyBook, executions: Mapping[str, Execution], outcomes:
 def _arrange(
     policies: PolicyBook, name: str, execution_id: str, dispatched: Sequence[tuple[Outcome, int, Dispatch]]
 ) -> None:
-    ready = [d.ready for _, _, d in dispatched]
+    ordered = _ordered(policies, name, execution_id, [d.ready for _, _, d in dispatched])
+    rank: dict[ReadyNode, int] = {node: i for i, node in enumerate(ordered)}
+    wanted = sorted(dispatched, key=lambda one: (rank[one[2].ready], one[2].seq))
+    places = sorted(((d.priority, d.seq) for _, _, d in dispatched), key=lambda place: (-place[0], place[1]))
+    for (outcome, i, dispatch), (priority, seq) in zip(wanted, places, strict=True):
+        if (dispatch.priority, dispatch.seq) != (priority, seq):
+            outcome.effects[i] = msgspec.structs.replace(dispatch, priority=priority, seq=seq)
+
+
+def order_of(policies: PolicyBook, execution: Execution) -> Order | None:
+    """How all of an execution's nodes that wait are ordered, again whenever one joins them.
+
+    None for FIRST_COME: there what has waited longer stays before what becomes ready later.
+    """
+    if execution.plan is None or execution.plan.scheduling == FIRST_COME:
+        return None
+    return functools.partial(_ordered, policies, execution.plan.scheduling, execution.id)
+
+
+def _ordered(policies: PolicyBook, name: str, execution_id: str, ready: Sequence[ReadyNode]) -> Sequence[ReadyNode]:
     try:
         ordered = list(policies.scheduling(name).order(ready))
         if len(ordered) != len(ready) or set(ordered) != set(ready):
@@ -45,10 +69,5 @@ def _arrange(
     except Exception as error:  # noqa: BLE001 - a policy may raise anything
         reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
         log.error("scheduling policy ignored", policy=name, execution=execution_id, error=reason)
-        return
-    rank: dict[ReadyNode, int] = {node: i for i, node in enumerate(ordered)}
-    wanted = sorted(dispatched, key=lambda one: (rank[one[2].ready], one[2].seq))
-    places = sorted(((d.priority, d.seq) for _, _, d in dispatched), key=lambda place: (-place[0], place[1]))
-    for (outcome, i, dispatch), (priority, seq) in zip(wanted, places, strict=True):
-        if (dispatch.priority, dispatch.seq) != (priority, seq):
-            outcome.effects[i] = dataclasses.replace(dispatch, priority=priority, seq=seq)
+        return ready
+    return ordered

@@ -6,9 +6,10 @@ A copy is harmless, since CLAIM lets one through.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -31,6 +32,8 @@ MOST = 500
 """Entries that are sent before they are taken out of Redis' outbox."""
 AT_ONCE = 8
 """Appends under way at once per partition."""
+LANES = 64
+"""Task partitions of a queue among which the next message has a choice."""
 
 
 @dataclass(slots=True)
@@ -44,7 +47,11 @@ class Sending:
 
 
 class Sender:
-    """Appends task messages, spread evenly over the partitions of their queue's topic. Shared by all partitions."""
+    """Appends task messages, each to the task partition in which the fewest lie that have not ended.
+
+    So none are added where they are stuck behind a worker whose slots are taken. Among equals in turn. Shared by all
+    partitions.
+    """
 
     def __init__(self, context: Context, start: int | None = None) -> None:
         self._context = context
@@ -52,13 +59,13 @@ class Sender:
         self._ensured: set[str] = set()
         self._incarnation = context.incarnation
 
-    async def send(self, entries: Sequence[OutboxEntry]) -> Sending:
-        """Appends every entry or says why not; raises nothing that a server's absence causes."""
+    async def send(self, entries: Sequence[OutboxEntry], load: Mapping[TopicPartition, int]) -> Sending:
+        """Appends every entry or says why not; raises nothing that a server's absence causes.
+
+        `load`: how many messages that were sent to a task partition have not ended.
+        """
         result = Sending()
-        groups: defaultdict[TopicPartition, list[OutboxEntry]] = defaultdict(list)
-        for entry in entries:
-            self._next = (self._next + 1) % self._context.task_partitions
-            groups[TopicPartition(topics.tasks(self._context.namespace, entry.queue), self._next)].append(entry)
+        groups = self._spread(entries, load)
         gate = asyncio.Semaphore(AT_ONCE)
         incarnation = self._context.incarnation  # noted before the send: a later one would hide a loss
         if incarnation != self._incarnation:  # another log, without the topics of the old one
@@ -75,6 +82,29 @@ class Sender:
             )
         await asyncio.gather(*(one(*item) for item in groups.items() if item[0].topic in self._ensured))
         return result
+
+    def _spread(
+        self, entries: Sequence[OutboxEntry], load: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, list[OutboxEntry]]:
+        groups: defaultdict[TopicPartition, list[OutboxEntry]] = defaultdict(list)
+        lanes: dict[str, list[tuple[int, int, TopicPartition]]] = {}
+        for entry in entries:
+            if entry.queue not in lanes:
+                lanes[entry.queue] = self._lanes(entry.queue, load)
+            messages, turn, lane = lanes[entry.queue][0]
+            groups[lane].append(entry)
+            heapq.heapreplace(lanes[entry.queue], (messages + 1, turn, lane))
+        self._next = (self._next + len(entries)) % self._context.task_partitions
+        return groups
+
+    def _lanes(self, queue: str, load: Mapping[TopicPartition, int]) -> list[tuple[int, int, TopicPartition]]:
+        """A heap of task partitions with what lies in them, those whose turn it is before their equals."""
+        number = self._context.task_partitions
+        topic = topics.tasks(self._context.namespace, queue)
+        found = [TopicPartition(topic, (self._next + turn) % number) for turn in range(min(number, LANES))]
+        heap = [(load.get(lane, 0), turn, lane) for turn, lane in enumerate(found)]
+        heapq.heapify(heap)
+        return heap
 
     async def _ensure(self, topic: str, entries: list[OutboxEntry], result: Sending) -> None:
         if topic in self._ensured:
@@ -109,40 +139,39 @@ class Sender:
 
 
 async def load(context: Context, partition: Partition) -> None:
-    """Fills the window from Redis, everything in it as unsent: at the lease, or when the window ran empty.
+    """Fills the windows from Redis, everything in them as unsent: at the lease, and when one has run short.
 
     Between two batches: what ends while it is being read would come back.
     """
     async with partition.lock:
-        entries, partition.outbox.partial = await context.queries.outbox(partition.keys, WINDOW)
-        partition.outbox.add(sorted(entries))
+        partition.outbox.read(*await context.queries.outbox(partition.keys, WINDOW))
 
 
 async def flush(context: Context, sender: Sender, partition: Partition) -> bool:
-    """Sends the first entries and takes them out of Redis' outbox. True when more are waiting.
+    """Sends the first entries, as far as credits go, and takes them out of Redis' outbox. True when more may be sent.
 
     Raises PartitionLostError when another owner has taken over, and what the servers raise when they are away.
     """
     async with partition.flushing:
         if partition.closed or not partition.live:
             return False
-        entries = partition.outbox.first(MOST)
-        if not entries:
-            if not partition.outbox.partial:
-                return False
+        if partition.outbox.is_short:
             await load(context, partition)
-            return partition.outbox.waits
+        if not (entries := context.credits.take(partition, MOST)):
+            context.credits.arrived(partition)
+            if not (entries := context.credits.take(partition, MOST)):
+                return False
         try:
-            sending = await sender.send(entries)
+            sending = await sender.send(entries, partition.sent.lanes)
             fail_point("orchestrator.produced")
             await _settle(context, partition, sending)
         except BaseException:
-            partition.outbox.again(entries)
+            context.credits.again(partition, entries)
             raise
-        partition.outbox.again(sending.unsent)
+        context.credits.again(partition, sending.unsent)
         if sending.error:
             raise sending.error
-        return partition.outbox.waits
+        return partition.outbox.may_send
 
 
 async def _settle(context: Context, partition: Partition, sending: Sending) -> None:
@@ -178,12 +207,23 @@ def _unsendable(context: Context, entry: OutboxEntry, why: str) -> Event:
 
 
 async def rescan(context: Context, partition: Partition) -> None:
-    """Sends again what Redis' outbox holds although it was sent: a roll-back forgot it. Step of every 3 s."""
-    async with partition.lock:  # as in `load`
-        if partition.closed or not partition.live or partition.outbox.partial:
+    """Sends again what Redis' outbox holds although it was sent: a roll-back forgot it. Step of every 3 s.
+
+    Counts first: while Redis holds as many entries as are known here, nothing is read.
+    """
+    async with partition.flushing, partition.lock:  # as in `load`, and what is on its way must have arrived
+        if partition.closed or not partition.live:
+            return
+        known = partition.outbox.known()
+        counts = await context.queries.outbox_counts(partition.keys, {q: horizon for q, (horizon, _) in known.items()})
+        if counts == {queue: count for queue, (_, count) in known.items()}:
+            partition.outbox.resurrected([])
             return
         found, _ = await context.queries.outbox(partition.keys, WINDOW)
         if entries := partition.outbox.resurrected(found):
             log.warning("outbox entries are back, sending again", partition=partition.number, entries=len(entries))
             context.counters.inc("outbox_resurrected_total", len(entries))
-            partition.outbox.add(sorted(entries))
+            for entry in entries:
+                partition.sent.pop(entry.token, None)
+            partition.outbox.add(entries)
+            context.credits.arrived(partition)

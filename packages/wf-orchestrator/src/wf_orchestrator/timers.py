@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
+from collections.abc import Callable
 
 WINDOW_MS = 60_000
 """How far ahead timers are kept in memory; the zset is read again twice as often."""
 WINDOW = 10_000
 AGAIN_MS = 2_000
 """A timer that fired and is still there fires again: its record may be lost."""
+LONGEST_MS = 60_000
+"""Longest pause before a timer fires again that cannot lead to anything for the time being."""
+STEP_MS = 50
+"""How often timers are looked at, at the least."""
 
 
 class Timers:
@@ -22,6 +28,10 @@ class Timers:
         self._due: dict[str, int] = {}
         self._next: dict[str, int] = {}
         self._heap: list[tuple[int, str]] = []
+        self._pauses: dict[str, int] = {}
+        """Of timers that were put off: the pause before they fire again, in ms."""
+        self._fired = (0, 0)
+        """How many fired within which STEP_MS."""
 
     def __len__(self) -> int:
         return len(self._due)
@@ -36,6 +46,7 @@ class Timers:
         if len(self._due) >= 2 * WINDOW:
             self.partial = True
             return
+        self._pauses.pop(member, None)
         self._due[member] = due_ms
         self._schedule(member, due_ms)
 
@@ -43,16 +54,29 @@ class Timers:
         """The timer is not wanted any more."""
         self._due.pop(member, None)
         self._next.pop(member, None)
+        self._pauses.pop(member, None)
 
     def due(self, now_ms: int, most: int) -> list[str]:
-        """Members that are due, oldest first; each is due again 2 s later unless it is cleared."""
+        """Members that are due, oldest first, no more than `most` within STEP_MS however often they are asked for.
+
+        Each is due again 2 s later unless it is cleared, or put off.
+        """
         found: list[str] = []
+        step = now_ms // STEP_MS
+        most -= self._fired[1] if self._fired[0] == step else 0
         while self._heap and self._heap[0][0] <= now_ms and len(found) < most:
             when, member = heapq.heappop(self._heap)
             if self._next.get(member) == when:
                 found.append(member)
                 self._schedule(member, now_ms + AGAIN_MS)
+        self._fired = (step, len(found) + (self._fired[1] if self._fired[0] == step else 0))
         return found
+
+    def put_off(self, member: str, now_ms: int) -> None:
+        """It fired in vain, and would again: each time it waits twice as long, a minute at most."""
+        if member in self._due:
+            self._pauses[member] = min(LONGEST_MS, 2 * self._pauses.get(member, AGAIN_MS))
+            self._schedule(member, now_ms + self._pauses[member])
 
     def due_of(self, member: str) -> int | None:
         """When a timer first fell, or falls, due, in Unix ms; None when it is not here."""
@@ -80,6 +104,22 @@ class Timers:
     def _schedule(self, member: str, when: int) -> None:
         self._next[member] = when
         heapq.heappush(self._heap, (when, member))
+
+
+class Alarm:
+    """Rings when a timer falls due that was just set, so that nobody has to look all the time. `now_ms` is a clock."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self.rings = asyncio.Event()
+        self._now_ms = now_ms
+
+    def set(self, due_ms: float) -> None:
+        """A timer falls due then, in Unix ms. What lies further ahead than STEP_MS is found without it."""
+        left = due_ms - self._now_ms()
+        if left <= 0:
+            self.rings.set()
+        elif left < STEP_MS:
+            asyncio.get_running_loop().call_later((left + 1) / 1000, self.rings.set)
 
 
 def member(kind: str, token: str) -> str:

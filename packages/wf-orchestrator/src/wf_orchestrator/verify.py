@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from wf_core.broker import topics
 from wf_core.broker.protocol import Log, LogReader, OffsetOutOfRangeError, TopicPartition
 from wf_core.errors import WfError
-from wf_core.store.codec import AttemptRecord, unpack_attempts
+from wf_core.store.codec import AttemptRecord, HistoryLine, history_lines, unpack_attempts
 from wf_core.store.keys import PartitionKeys
 from wf_core.wire import NewerRecordError
 from wf_orchestrator.redis_model import Value
@@ -162,9 +162,14 @@ class _Examination:
     async def _compare_flight(self) -> list[Difference]:
         """In flight is what waits in an outbox, was sent, or was begun, and nothing else; and the fold's counters."""
         keys, state = self._refold.keys, self._refold.state
-        queues = sorted(queue.decode() for queue in await cast("Any", self._redis.smembers(keys.queues)))
-        outboxes = [keys.outbox(queue) for queue in queues]
-        seen = await self._look([keys.in_flight, keys.sent, *outboxes])
+        queues: set[bytes] = set()
+        while True:
+            outboxes = [keys.outbox(queue.decode()) for queue in sorted(queues)]
+            seen = await self._look([keys.queues, keys.in_flight, keys.sent, *outboxes])
+            there = _members(seen.values.get(keys.queues))
+            if there <= queues:
+                break
+            queues |= there  # and look again: an outbox must be read in the same step as what is in flight
         in_flight, sent, *waiting = (_members(seen.values.get(key)) for key in (keys.in_flight, keys.sent, *outboxes))
         waits, begun = set().union(*waiting), _members(self._refold.model.keys.get(keys.claims))
         found = [
@@ -247,6 +252,8 @@ def _members(value: Value | None) -> set[bytes]:
 
 
 def _differences(key: str, expected: Value | None, found: Value | None) -> Iterator[Difference]:
+    if isinstance(expected, list) and isinstance(found, list):
+        expected, found = lines_of(expected), lines_of(found)
     if expected == found:
         return
     if isinstance(expected, dict) and isinstance(found, dict):
@@ -255,6 +262,11 @@ def _differences(key: str, expected: Value | None, found: Value | None) -> Itera
                 yield Difference(key, name.decode(), expected.get(name), found.get(name))
         return
     yield Difference(key, "", expected, found)
+
+
+def lines_of(stream: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> list[HistoryLine]:
+    """A history. Which of its lines lie in one entry depends on how the log was cut into batches."""
+    return [line for entry, fields in stream for line in history_lines(entry, fields)]
 
 
 _LATER_KEPT = ("worker_package", "host", "log_tail")

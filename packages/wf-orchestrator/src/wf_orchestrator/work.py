@@ -15,8 +15,9 @@ from wf_orchestrator.ownership import Ownership
 from wf_orchestrator.partition import Partition
 from wf_orchestrator.retention import Retention
 from wf_orchestrator.sending import Sender
+from wf_orchestrator.timers import STEP_MS
 
-TIMERS, SWEEPS, RESCAN, INCARNATION, GAUGES, RETENTION, STUCK, RARELY = 0.05, 2.0, 3.0, 5.0, 5.0, 10.0, 30.0, 60.0
+ROOM, SWEEPS, RESCAN, INCARNATION, GAUGES, RETENTION, STUCK, RARELY = 0.25, 2.0, 3.0, 5.0, 5.0, 10.0, 30.0, 60.0
 """Seconds between two steps."""
 BEATS_PER_LEASE = 2.5
 """How often a lease is renewed before it would run out: each second, as it lasts 2.5 s."""
@@ -68,8 +69,9 @@ class Work:
         renewal = context.settings.lease_seconds / BEATS_PER_LEASE
         crew.spawn(every(context, renewal, self.ownership.beat, longest=LONGEST_BEAT_PAUSE), "beat")
         crew.spawn(self._balance(), "balance")
+        crew.spawn(every(context, STEP_MS / 1000, self.fire_timers, wake=context.alarm.rings), "timers")
         for name, seconds, step in (
-            ("timers", TIMERS, self.fire_timers),
+            ("room", ROOM, self.look_for_room),
             ("dead", context.settings.death_seconds / SWEEPS_PER_DEATH, self.sweep_dead),
             ("timers again", context.settings.death_seconds / SWEEPS_PER_DEATH, self.refresh_timers),
             ("sweeps", SWEEPS, self.sweep),
@@ -89,13 +91,27 @@ class Work:
         if due:
             await self._each(lambda partition: firing.fire(self._context, partition), due)
 
+    async def look_for_room(self) -> None:
+        """How many free slots workers have, and what waits at the other owners."""
+        context, now_ms = self._context, self._context.clock.now_ms()
+        room = await context.queries.backlogs.exchange(
+            context.id,
+            context.credits.backlog(),
+            owners_since=now_ms - context.lease_ms,
+            workers_since=now_ms - round(context.settings.death_seconds * 1000),
+        )
+        context.credits.look(room)
+
     async def refresh_timers(self) -> None:
         """Timers that come into reach are read."""
         await self._each(lambda partition: firing.refresh(self._context, partition))
 
     async def sweep_dead(self) -> None:
-        """Attempts whose worker is silent are lost."""
+        """Attempts whose worker is silent are lost; what is claimed waits in no topic any more."""
         seen = await sweeps.look(self._context, list(self.ownership.partitions.values()))
+        for number, claims in seen.claims.items():
+            if (partition := self.ownership.partitions.get(number)) is not None:
+                partition.sent.look(claims.holders, self._context.incarnation)
         await self._each(lambda partition: sweeps.dead(self._context, partition, seen))
 
     async def sweep(self) -> None:
@@ -153,4 +169,5 @@ class Work:
         await for_each(chosen, one, at_once=AT_ONCE)
 
     def _begin_outbox(self, partition: Partition) -> None:
+        self._context.credits.join(partition)
         self._crew.spawn(self.run_outbox(partition), f"outbox {partition.number}")

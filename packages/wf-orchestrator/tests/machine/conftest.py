@@ -266,8 +266,8 @@ class World:
         return json.loads(self.store.get(KEYS.results(EXECUTION_ID))["i:" + node])
 
     def history(self, kind: str = "") -> list[dict[str, Any]]:
-        stream = self.store.get(KEYS.history(EXECUTION_ID)) or []
-        return [entry for _, entry in stream if not kind or entry["kind"] == kind]
+        lines = self.store.get(KEYS.history(EXECUTION_ID)) or []
+        return [line._asdict() for line in lines if not kind or line.kind == kind]
 
     def timers(self) -> dict[str, int]:
         return dict(self.store.get(KEYS.timers))

@@ -158,6 +158,22 @@ def test_the_last_of_many_before_a_join_may_begin_it(world):
     assert w.tail("late") == ["join"]
 
 
+def test_a_failure_that_was_passed_over_is_told(world):
+    """A node that failed and counts as a success is in the tail with its error, as the fold would have shown it."""
+    nodes = {
+        "z": {**T, "on_error": "continue"},
+        "a": T,
+        "b": after("a", "z", params={"x": "${{ nodes.z.error.message }}", "s": "${{ nodes.z.status }}"}),
+    }
+    w = world({"nodes": nodes}).start()
+    w.fail_for_good("z")
+    assert w.tail("a") == []
+    w.lose("a")
+    assert w.tail("a") == ["b"]
+    w.go_on("a")
+    assert w.params("b") == {"x": "went wrong", "s": "FAILED"}
+
+
 def test_tails_are_short(world):
     """At most 32 nodes; the last of them is dispatched with a tail of its own when the fold comes to it."""
     w = world({"nodes": chain(70)}).start()

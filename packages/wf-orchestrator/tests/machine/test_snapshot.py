@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from wf_core import wire
 from wf_core.store import ops as operations
-from wf_core.store.codec import unpack_nodes
+from wf_core.store.codec import MOST_LINES, history_lines, unpack_nodes
 from wf_orchestrator.machine.decide import decide
 from wf_orchestrator.machine.effects import Dispatch
 from wf_orchestrator.machine.restore import fill, skeleton
@@ -54,13 +56,23 @@ def test_a_batch_is_coalesced(world):
 
 
 def test_history_ids_grow_across_logs(world):
-    """Ids of the history are the position in the log, above all of the log before it, then a number."""
+    """The place of a line is its position in the log, above all of the log before it, then a number."""
     w = world({"nodes": NODES}).create()
-    ids = [op[2] for op in to_ops(w.keys, [w.last], generation=3) if op[0] == "XADD"]
-    assert ids == [f"{3 * 2**44}-1"]
+    created = w.last
     w.trigger()
-    ids = [op[2] for op in to_ops(w.keys, [w.last], generation=3) if op[0] == "XADD"]
-    assert ids == [f"{3 * 2**44 + 1}-1", f"{3 * 2**44 + 1}-2"]
+    (entry,) = (op for op in to_ops(w.keys, [created, w.last], generation=3) if op[0] == "XADD")
+    first = 3 * 2**44
+    assert entry[2] == f"{first + 1}-2"
+    lines = history_lines(str(entry[2]).encode(), {b"lines": cast("bytes", entry[4])})
+    assert [line.seq for line in lines] == [f"{first}-1", f"{first + 1}-1", f"{first + 1}-2"]
+
+
+def test_an_entry_of_the_history_holds_so_many_lines(world):
+    """So that a page of it is read without a mass of others."""
+    w = world({"nodes": {f"n{i}": {"task": "t"} for i in range(2 * MOST_LINES)}}).start()
+    entries = [op for op in to_ops(w.keys, [w.last]) if op[0] == "XADD"]
+    told = [len(history_lines(b"0-0", {b"lines": cast("bytes", entry[4])})) for entry in entries]
+    assert told == [MOST_LINES, MOST_LINES, 1]
 
 
 def test_the_outbox_orders_by_priority_then_dispatch(world):

@@ -16,7 +16,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from wf_core import wire
+from wf_core import ids, wire
+from wf_core.continuing import next_of
 from wf_core.states import NodeStatus
 from wf_orchestrator.machine.decide import LATE_MS, decide
 from wf_orchestrator.machine.joins import RULES
@@ -28,8 +29,8 @@ QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck), max_exa
 
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
-    """A document of up to eight nodes in any shape."""
-    size = draw(st.integers(1, 8))
+    """A document of up to eight nodes in any shape; of some, workers may go on from node to node by themselves."""
+    size, alike = draw(st.integers(1, 8)), draw(st.booleans())
     nodes: dict[str, Any] = {}
     for i in range(size):
         upstream = draw(st.sets(st.integers(0, i - 1), max_size=3)) if i else set()
@@ -41,6 +42,8 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             "priority": draw(st.integers(0, 9)),
             "queue": draw(st.sampled_from(["default", "slow"])),
         }
+        if alike:
+            node |= {"join": "all_success", "priority": 5, "queue": "default"}
         if upstream and draw(st.booleans()):
             node["params"] = {"x": f"${{{{ nodes.n{min(upstream)}.output }}}}"}
         if draw(st.integers(0, 5)) == 0:
@@ -80,7 +83,19 @@ def moves(draw: Any, w: Any) -> Any:
         values = {**values, "attempt": attempt}
     if kind is wire.Result:
         values = {**values, "worker": "w1", "started_at": w.now, "ended_at": w.now + 1}
+        values |= begins(w, node, attempt, values) if draw(st.booleans()) else {}
     return w.record(kind, node=node, **values)
+
+
+def begins(w: Any, node: str, attempt: int, result: dict[str, Any]) -> dict[str, Any]:
+    """What the result says if its worker goes on by itself, as far as its tail lets it."""
+    message = w.messages.get(ids.token(w.log[0].execution, node, attempt))
+    found = next_of(message, result["output"]) if message is not None and "output" in result else None
+    if found is None:
+        return {}
+    following, begin = found
+    w.messages[ids.token(following.execution, following.node, following.attempt)] = following
+    return {"begin": begin, "v": wire.BEGINS}
 
 
 COMMANDS: list[tuple[type[Any], dict[str, Any]]] = [
@@ -107,7 +122,7 @@ def drain(w: Any) -> None:
             return
         for node in w.statuses:
             if w.status(node) == "QUEUED":
-                w.done(node)
+                w.send(w.result(node, output=b"null", **begins(w, node, w.attempt(node), {"output": b"null"})))
             elif w.status(node) == "RETRYING":
                 w.verdict(node, None) if w.execution.is_undecided(w.plan.index_of[node]) else w.due(node)
     raise AssertionError(f"never ends: {w.statuses}")

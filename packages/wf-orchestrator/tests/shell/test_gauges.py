@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -16,7 +17,7 @@ import wf_orchestrator
 from wf_core import ids, wire
 from wf_core.errors import SetupError
 from wf_core.store.commands import pack_command
-from wf_core.store.keys import PartitionKeys
+from wf_core.store.keys import InstallationKeys, PartitionKeys
 from wf_orchestrator import batches, gauges, work
 from wf_orchestrator.gauges import MEANINGS
 from wf_orchestrator.service import OrchestratorService
@@ -50,7 +51,7 @@ def test_every_number_has_a_meaning():
         used.update(re.findall(r'counters\.(?:inc|set|replace)\(\s*"(\w+)"', text))
     computed = {
         "accepted_waiting", "attempts_in_flight", "executions_ended", "executions_live", "outbox_waiting",
-        "oldest_unclaimed_seconds",
+        "free_slots",
     }  # fmt: skip
     assert used | computed == set(MEANINGS)
     assert all(text.endswith(".") for text in MEANINGS.values())
@@ -82,15 +83,26 @@ async def test_messages_that_nobody_takes(engine):
     await shows(engine, service, "attempts_in_flight", 2)
     await shows(engine, service, "executions_live", 1, status="RUNNING")
     await shows(engine, service, "outbox_waiting", 0, queue="gpu")
+    await shows(engine, service, "unclaimed", 1, queue="gpu")
     engine.worker(lambda _: 1)
     await shows(engine, service, "attempts_in_flight", 1)
     await shows(engine, service, "oldest_unclaimed_seconds", 0, queue="default")
+    await shows(engine, service, "unclaimed", 0, queue="default")
     cancel = wire.Cancelled(execution=execution, ts=engine.clock.now_ms(), source="test", id="cancel")
     await engine.append(ids.partition_of(execution), [cancel])
     await shows(engine, service, "attempts_in_flight", 0)
     await shows(engine, service, "executions_live", 0, status="RUNNING")
     await shows(engine, service, "executions_ended", 1)
     assert service.counters.get("server_up", server="redis") == service.counters.get("server_up", server="log") == 1
+
+
+async def test_free_slots_of_workers(engine):
+    """What workers publish is told by queue."""
+    service, _ = await engine.orchestrator()
+    keys = InstallationKeys(engine.settings.namespace)
+    await engine.redis.set(keys.worker("w"), msgspec.json.encode({"queues": ["default", "gpu"], "free": 7}))
+    await engine.redis.zadd(keys.workers, {"w": engine.clock.now_ms() + 60_000})
+    await shows(engine, service, "free_slots", 7, queue="gpu")
 
 
 async def test_work_that_a_worker_has_is_not_unclaimed(engine):

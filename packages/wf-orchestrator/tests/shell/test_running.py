@@ -11,7 +11,7 @@ from wf_core import wire
 from wf_core.broker import topics
 from wf_core.broker.protocol import TopicPartition
 from wf_core.wire import DeadLetter
-from wf_orchestrator import outbox, sending
+from wf_orchestrator import outbox, sending, timers, work
 
 PAIR = {"nodes": {"a": {"task": "t"}, "b": {"task": "t", "params": {"x": "${{ nodes.a.output }}"}}}}
 ONE = {"nodes": {"a": {"task": "t"}}}
@@ -51,6 +51,18 @@ async def test_an_outbox_longer_than_the_window_is_sent_all_the_same(engine, mon
     execution = await engine.submit({"nodes": {f"n{i}": {"task": "t", "priority": i % 3} for i in range(40)}})
     assert await engine.ended(execution) == ["COMPLETED"]
     await engine.verified()
+
+
+async def test_what_is_due_at_once_waits_for_no_look(engine, monkeypatch):
+    """Retries, their verdicts, children and what they tell: each timer that is due when it is set fires by itself."""
+    monkeypatch.setattr(work, "STEP_MS", 3_600_000)
+    monkeypatch.setattr(timers, "AGAIN_MS", 3_600_000)
+    await engine.orchestrator()
+    engine.worker(lambda message: ValueError("not yet") if message.attempt < 3 else "done")
+    child = {"kind": "workflow", "depends_on": ["a"], "nodes": {"b": {"task": "t"}}}
+    document = {"nodes": {"a": {"task": "t"}, "child": child, "last": {"task": "t", "depends_on": ["child"]}}}
+    execution = await engine.submit(document, delay_ms=0)
+    assert await engine.ended(execution) == ["COMPLETED"]
 
 
 async def test_a_single_orchestrator_has_every_partition_at_once(engine):

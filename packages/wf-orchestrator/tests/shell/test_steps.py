@@ -14,11 +14,13 @@ from wf_core.metrics import Counters
 from wf_core.store.commands import pack_command
 from wf_core.store.keys import PartitionKeys
 from wf_core.store.scripts import Lease
-from wf_orchestrator import checkpoint, recovery, sending, sweeps
+from wf_orchestrator import checkpoint, firing, recovery, sending, sweeps
 from wf_orchestrator import outbox as outbox_module
 from wf_orchestrator.context import Context, PartitionLostError, every
+from wf_orchestrator.credits import Credits
 from wf_orchestrator.crew import Crew
 from wf_orchestrator.machine.state import PartitionState
+from wf_orchestrator.outbox import Window
 from wf_orchestrator.ownership import Ownership, go_live
 from wf_orchestrator.partition import Partition
 from wf_orchestrator.positions import Sent, Where
@@ -58,6 +60,9 @@ class Servers:
         self.id = "o"
         self.clock = SimpleNamespace(now_ms=lambda: 1)
         self.serial = iter(range(100))
+        self.task_partitions = 8
+        self.credits = Credits("ns", lambda: self.now)
+        self.counts: dict[str, int] = {}
         self.log = self.scripts = self.queries = self
 
     lost = Context.lost  # the real one
@@ -86,6 +91,12 @@ class Servers:
 
     async def claims(self, partitions):
         return [self.found] * len(partitions)
+
+    async def outbox_counts(self, _keys, _until):
+        return self.counts
+
+    async def ensure_topics(self, _topics):
+        pass
 
     async def sleep(self, seconds):
         self.now += seconds
@@ -128,7 +139,7 @@ def owned() -> Partition:
 @pytest.mark.parametrize("step", [sending.load, sending.rescan])
 async def test_what_ends_while_the_outbox_is_read_does_not_come_back(step):
     """The outbox is read between two batches: nobody would ever take out what came back then."""
-    partition, ending = owned(), []
+    servers, partition, ending = Servers(), owned(), []
 
     async def batch():
         async with partition.lock:
@@ -138,27 +149,72 @@ async def test_what_ends_while_the_outbox_is_read_does_not_come_back(step):
         ending.append(asyncio.ensure_future(batch()))
         for _ in range(3):
             await asyncio.sleep(0)
-        return [entry("ended", 0)], False
+        return [entry("ended", 0)], {}
 
     partition.outbox.resurrected([entry("ended", 0)])  # the scan before found it as well
-    counters = SimpleNamespace(inc=lambda *_: None)
-    await step(SimpleNamespace(queries=SimpleNamespace(outbox=read), counters=counters), partition)
+    servers.outbox, servers.counts = read, {"default": 1}
+    await step(servers, partition)
     await asyncio.gather(*ending)
     assert (len(ending), len(partition.outbox)) == (1, 0)
+
+
+async def test_a_re_scan_reads_nothing_while_the_numbers_are_right():
+    """However much waits, and whatever of it lies beyond the window: counting is enough."""
+    servers, partition = Servers(), owned()
+    partition.outbox.read([entry(str(i), i) for i in range(3)], {"default": 2.0})
+    servers.counts = {"default": 3}
+    await sending.rescan(servers, partition)
+    with pytest.raises(AttributeError):  # it is not there, and was not asked for
+        servers.outbox  # noqa: B018
+
+
+async def test_what_redis_forgot_to_have_sent_waits_in_no_topic():
+    """It is sent again at once: its old message, which may be lost, takes up no room."""
+    servers, partition = Servers(), owned()
+    servers.credits.join(partition)
+    token = "01jz0000000000000000000000" + "00/n/1"
+    partition.sent[token] = Sent(Where(TopicPartition("ns.tasks.default", 0), 7, "i"), 0.0)
+    servers.counts = {}
+
+    async def read(_keys, _most):
+        return [entry(token, 1)], {}
+
+    servers.outbox = read
+    partition.outbox.windows["default"] = Window()
+    for _ in range(2):
+        await sending.rescan(servers, partition)
+    assert (list(partition.sent), partition.outbox.granted) == ([], {"default": 1})
 
 
 async def test_a_window_that_could_not_be_read_is_read_again(monkeypatch):
     """What does not fit into the window waits in Redis, and is not forgotten when Redis is away."""
     monkeypatch.setattr(outbox_module, "WINDOW", 2)
-    partition = owned()
-    partition.outbox.add([entry(str(i), i) for i in range(3)])
+    servers, partition = Servers(), owned()
+    partition.outbox.add([entry(str(i), i) for i in range(5)])
+    for i in range(2):
+        partition.outbox.discard(str(i))
 
     async def away(_keys, _most):
         raise UnavailableError("away")
 
+    servers.outbox = away
     with contextlib.suppress(UnavailableError):
-        await sending.load(SimpleNamespace(queries=SimpleNamespace(outbox=away)), partition)
-    assert partition.outbox.partial
+        await sending.load(servers, partition)
+    assert partition.outbox.is_short
+
+
+async def test_messages_go_where_none_are_stuck():
+    """Behind a worker whose slots are taken messages lie; the next ones are spread evenly over the other lanes."""
+    servers, partition = Servers(), owned()
+    lanes = [TopicPartition("ns.tasks.default", n) for n in range(8)]
+    for n in range(60):
+        partition.sent[f"stuck{n}"] = Sent(Where(lanes[n % 3], n, "i"), 0.0)
+    sender = sending.Sender(servers, 5)
+    for round_ in range(10):
+        sent = (await sender.send([entry(f"{round_}/{n}", n) for n in range(7)], partition.sent.lanes)).sent
+        for one, where in sent:
+            partition.sent[one.token] = Sent(where, 0.0)
+    assert [partition.sent.lanes[lane] for lane in lanes] == [20, 20, 20, 14, 14, 14, 14, 14]
 
 
 async def test_what_lies_past_the_end_of_its_topic_is_an_orphan():
@@ -259,6 +315,8 @@ async def test_nothing_is_sent_before_the_partition_is_live():
     partition.live, partition.catch_up = False, 6
     partition.outbox.add([entry("x/a/1", 1)])
     sender = sending.Sender(SimpleNamespace(task_partitions=1, incarnation="i"))
+    servers.credits.join(partition)
+    servers.credits.arrived(partition)
     assert not await sending.flush(servers, sender, partition)
     assert len(partition.outbox) == 1
     await go_live(servers, partition)
@@ -351,6 +409,73 @@ async def test_a_step_is_tried_again_soon():
     with contextlib.suppress(asyncio.CancelledError):
         await every(context, 1.0, step)
     assert slept == [1.0, 0.1, 0.2, 1.0]
+
+
+async def test_a_step_that_fails_waits_although_it_is_woken():
+    """Whatever wakes it, a server that is away is not asked again and again."""
+    wake, slept = asyncio.Event(), list[float]()
+
+    async def step():
+        wake.set()
+        raise UnavailableError("away")
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            raise asyncio.CancelledError
+
+    context = SimpleNamespace(sleep=sleep, health=SimpleNamespace(failed=lambda _error: None))
+    with contextlib.suppress(asyncio.CancelledError):
+        await every(context, 0.05, step, wake=wake)
+    assert slept == [0.1, 0.2, 0.4]
+
+
+async def test_a_step_is_woken():
+    """It does not wait for its next turn, and what woke it while it was under way wakes it once more."""
+    wake, steps = asyncio.Event(), []
+
+    async def step():
+        steps.append(1)
+        if len(steps) < 5:
+            wake.set()
+        else:
+            raise asyncio.CancelledError
+
+    async with asyncio.timeout(5):
+        with contextlib.suppress(asyncio.CancelledError):
+            await every(SimpleNamespace(), 3600.0, step, wake=wake)
+    assert len(steps) == 5
+
+
+@pytest.mark.parametrize("kind", ["withdraw", "queue"])
+async def test_attempts_that_workers_keep_are_asked_for_less_and_less_often(kind):
+    """A thousand claimed attempts under halt: within two minutes each is asked for a few times, not sixty."""
+    asked: list[str] = []
+    now = [1_000_000]
+
+    async def withdraw(_keys, _nonce, tokens):
+        asked.extend(tokens)
+        return []
+
+    async def claimed(_keys, _tokens):
+        return set()
+
+    partition = owned()
+    partition.timers.horizon = 10**12
+    for i in range(1000):
+        partition.timers.set(f"{kind}|x/n{i}/1", now[0])
+    context = SimpleNamespace(
+        clock=SimpleNamespace(now_ms=lambda: now[0]),
+        monotonic=lambda: now[0] / 1000,
+        scripts=SimpleNamespace(withdraw=withdraw),
+        queries=SimpleNamespace(claimed=claimed),
+    )
+    end = now[0] + 120_000
+    while now[0] < end:
+        await firing.fire(context, partition)
+        now[0] += 50
+    assert 5000 <= len(asked) <= 7000
+    assert len(set(asked)) == 1000
 
 
 async def test_a_newer_log_than_ours_is_not_taken_for_a_lost_one(monkeypatch):

@@ -192,7 +192,7 @@ def _serve(kind: str, link: Link, urgent: Link) -> None:
         came = link.receive()
     first, *rest = came
     if not isinstance(first, Configure):
-        raise EOFError("what comes first is no configuration: the supervisor speaks something else")
+        raise EOFError("what comes first is no configuration: the supervisor speaks something else")  # noqa: TRY004 - it may as well be gone
     wf_logging.configure(first, "worker")
     structlog.contextvars.bind_contextvars(worker=first.worker)
     teller = Teller(link.send, alone=kind == "process", flush=link.flush)

@@ -51,8 +51,7 @@ class Child(asyncio.Protocol):
             theirs_urgent.close()
         self.pid = self._forked.pid
         loop = asyncio.get_running_loop()
-        urgent, _ = await loop.create_unix_connection(asyncio.Protocol, sock=ours_urgent)
-        self._urgent = cast("asyncio.Transport", urgent)
+        self._urgent, _ = await loop.create_unix_connection(asyncio.Protocol, sock=ours_urgent)
         await loop.create_unix_connection(lambda: self, sock=ours)
         self.send(configure)
 

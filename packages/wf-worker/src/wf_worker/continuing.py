@@ -21,10 +21,9 @@ from wf_worker.reports import Reports
 
 YIELD_MS = 100
 """A tail that has run for so long leaves its slot to anyone who waits."""
+_NEVER = float("-inf")
 _MOST_BYTES = 512 * 1024
 """Of an output and the parameters of the node after it, which travel in one record."""
-
-
 _MOST_STOPPED = 10_000
 """Executions that are remembered as stopped. One that is forgotten is told of again by the next fold."""
 
@@ -42,9 +41,10 @@ class Begun:
 class Continuing:
     """Runs attempts by `runner`, and goes on with their tails. Implements `AttemptRunner` itself.
 
-    A node that was begun and waits for the log holds its slot, and counts as running. `may_begin` tells whether this
-    worker was heard so lately that nobody can have given it up, `leaving` that it drains. `start(token, message)`
-    begins an attempt. `on_end` and `on_free` hear of those that were begun and never started.
+    A node that was begun and waits for the log holds its slot, and counts as running. `may_begin` tells, by when this
+    worker was last heard to hold an attempt, whether nobody can have given that up; `leaving` tells that it drains.
+    `start(token, message, heard)` begins an attempt. `on_end` and `on_free` hear of those that were begun and never
+    started.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that it connects
@@ -53,9 +53,9 @@ class Continuing:
         reports: Reports,
         lanes: Lanes,
         now_ms: Callable[[], int],
-        may_begin: Callable[[], bool],
+        may_begin: Callable[[float], bool],
         leaving: Callable[[], bool],
-        start: Callable[[str, TaskMessage], None],
+        start: Callable[[str, TaskMessage, float], None],
         on_end: Callable[[Attempt, Ended], None],
         on_free: Callable[[], None],
     ) -> None:
@@ -72,6 +72,8 @@ class Continuing:
         """Begun here, and not known to be in flight; waiting, running or ended."""
         self._waiting: dict[str, Begun] = {}
         """Those of them that have not started."""
+        self._heard: dict[str, float] = {}
+        """When the claim or the last heartbeat was sent that named it and was answered, of what runs or waits."""
         self._since: dict[str, int] = {}
         """When the tail of what was begun here began."""
         self._stopped: dict[str, int] = {}
@@ -86,9 +88,11 @@ class Continuing:
 
         None: the fold decides what comes next, as always.
         """
-        since = self._since.pop(attempt.token, attempt.started_at)
+        since, heard = self._since.pop(attempt.token, attempt.started_at), self._heard.pop(attempt.token, _NEVER)
         message = attempt.message
-        if message.then is None or ended.status is not AttemptStatus.COMPLETED or not self._may_go_on(message, since):
+        if message.then is None or ended.status is not AttemptStatus.COMPLETED:
+            return None
+        if self._leaving() or not self._may_begin(heard) or not self._comes_first(message, since):
             return None
         if attempt.started_at <= self._stopped.get(message.execution, 0):
             return None
@@ -100,7 +104,7 @@ class Continuing:
             return None
         name = ids.token(following.execution, following.node, following.attempt)
         begun = self._undecided[name] = self._waiting[name] = Begun(name, following, begin, attempt.token)
-        self._since[name] = since
+        self._since[name], self._heard[name] = since, heard
         self._started.clear()
         return begun
 
@@ -115,7 +119,7 @@ class Continuing:
         if not begins:
             self._drop(begun)
             self._on_free()
-        elif self._may_begin() and self._reports.holds(begun.before):
+        elif self._may_begin(self._heard[begun.token]) and self._reports.holds(begun.before):
             self._go(begun)
 
     def undecided(self) -> dict[str, str]:
@@ -137,20 +141,24 @@ class Continuing:
         while len(self._stopped) > _MOST_STOPPED:
             del self._stopped[next(iter(self._stopped))]
 
-    def _may_go_on(self, message: TaskMessage, since: int) -> bool:
-        if self._leaving() or not self._may_begin():
-            return False
+    def heard(self, tokens: Iterable[str], asked: float) -> None:
+        """A heartbeat that was sent at `asked` named these, and was answered."""
+        for name in tokens:
+            if name in self._heard:
+                self._heard[name] = asked
+
+    def _comes_first(self, message: TaskMessage, since: int) -> bool:
         highest = self._lanes.highest(asyncio.get_running_loop().time())
         return highest is None or (highest <= message.priority and self._now_ms() - since < YIELD_MS)
 
     def _go(self, begun: Begun) -> None:
         self._leave(begun)
-        self._start(begun.token, begun.message)
+        self._start(begun.token, begun.message, self._heard[begun.token])
 
     def _drop(self, begun: Begun) -> None:
         self._leave(begun)
-        self._undecided.pop(begun.token, None)
-        self._since.pop(begun.token, None)
+        for known in (self._undecided, self._since, self._heard):
+            known.pop(begun.token, None)
 
     def _leave(self, begun: Begun) -> None:
         del self._waiting[begun.token]
@@ -186,8 +194,9 @@ class Continuing:
         """The newest progress in JSON bytes, by token, of what runs and gave any."""
         return self._runner.progress()
 
-    def run(self, token: str, message: TaskMessage) -> None:
-        """Begins an attempt; the caller saw a free slot."""
+    def run(self, token: str, message: TaskMessage, heard: float = _NEVER) -> None:
+        """Begins an attempt; the caller saw a free slot. `heard`: when what made it this worker's own was asked."""
+        self._heard[token] = heard
         self._runner.run(token, message)
 
     def cancel(self, token: str) -> bool:

@@ -71,18 +71,18 @@ class Forks:
             it._fork_server()
         return it
 
+    @property
+    def server(self) -> int:
+        """The pid of the server that was started last; 0 when none was."""
+        return self._process.pid if self._process is not None else self._server
+
     async def fork(self, kind: Kind, link: socket.socket, urgent: socket.socket) -> Forked:
         """A child that holds the two sockets. Raises OSError when none can be made."""
-        async with self._starting:
-            if self._control is None:
-                await self._start_server()
-        assert self._control is not None  # noqa: S101 - it was started above
-        if not self._listens:
-            asyncio.get_running_loop().add_reader(self._control.fileno(), self._readable)
-            self._listens = True
-        asked: asyncio.Future[Forked] = asyncio.get_running_loop().create_future()
-        socket.send_fds(self._control, [_REQUESTS[kind]], [link.fileno(), urgent.fileno()])
-        self._asked.append(asked)
+        try:
+            asked = await self._ask(kind, link, urgent)
+        except (BrokenPipeError, ConnectionResetError):  # it is gone, and we had not heard
+            self._lost()
+            asked = await self._ask(kind, link, urgent)
         return await asked
 
     async def close(self) -> None:
@@ -132,6 +132,20 @@ class Forks:
             theirs.close()
         ours.setblocking(False)
         self._control = ours
+
+    async def _ask(self, kind: Kind, link: socket.socket, urgent: socket.socket) -> asyncio.Future[Forked]:
+        loop = asyncio.get_running_loop()
+        async with self._starting:
+            if self._control is None:
+                await self._start_server()
+        assert self._control is not None  # noqa: S101 - it was started above
+        if not self._listens:
+            loop.add_reader(self._control.fileno(), self._readable)
+            self._listens = True
+        socket.send_fds(self._control, [_REQUESTS[kind]], [link.fileno(), urgent.fileno()])
+        asked: asyncio.Future[Forked] = loop.create_future()
+        self._asked.append(asked)
+        return asked
 
     def _readable(self) -> None:
         assert self._control is not None  # noqa: S101 - it is not listened to otherwise

@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 import sys
+from pathlib import Path
 
 from wf_core.collector import collect_as_usual, set_apart
 from wf_core.lean import import_structlog
@@ -48,7 +49,7 @@ def settle(control_fd: int, lifeline_fd: int) -> None:
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    for fd in map(int, os.listdir("/dev/fd")):
+    for fd in [int(entry.name) for entry in Path("/dev/fd").iterdir()]:
         if fd > 2 and fd not in (control_fd, lifeline_fd):  # noqa: PLR2004 - the last of the three standard ones
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -56,10 +57,10 @@ def settle(control_fd: int, lifeline_fd: int) -> None:
         old = getattr(sys, name)
         # Unbuffered: what a task prints must be out when its process is killed.
         file = io.FileIO(fd, "w", closefd=False)
-        stream = io.TextIOWrapper(file, encoding=old.encoding, errors=old.errors, write_through=True)  # type: ignore[type-var]
+        stream = io.TextIOWrapper(file, encoding=old.encoding, errors=old.errors, write_through=True)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    sys.stdin = open(0)  # noqa: SIM115, PTH123 - for the life of the process
+    sys.stdin = open(0)  # noqa: SIM115 - for the life of the process
     if not sys.flags.safe_path and sys.path:
         del sys.path[0]  # where the command lies, or the current directory: no place to import tasks from
     collect_as_usual()

@@ -71,7 +71,7 @@ class Heartbeat:
         self._counters = counters
         self._on_restart = on_restart
         self._heard = float("-inf")
-        """When the last heartbeat that got through was sent; the loop's clock is not looked at as often as this is."""
+        """When the last heartbeat that got through was sent."""
         self.server = ""
         """Run id of the Redis that this worker has beaten on."""
         self._quiet: tuple[float, float] | None = None
@@ -92,13 +92,14 @@ class Heartbeat:
         silent = time.monotonic() - self._heard
         return self._quiet is None and self.may_commit() and silent < self._settings.death_seconds
 
-    def may_begin(self) -> bool:
-        """Whether claims may be trusted, and Redis answered a beat that was sent less than half the death time ago.
+    def may_begin(self, heard: float) -> bool:
+        """Whether claims may be trusted, and `heard` is less than half the death time ago.
 
-        Then nobody can have given this worker up, and nobody will before it has been silent for as long again.
+        That is when the claim, or the last heartbeat, that named an attempt was sent and Redis answered it. Then nobody
+        can have given the attempt up, and nobody will before its partition was silent for as long again. A heartbeat
+        that did not name it says nothing: a claim may have been answered so late that it was condemned meanwhile.
         """
-        is_fresh = time.monotonic() - self._heard < self._settings.death_seconds / 2
-        return is_fresh and self._quiet is None and self.may_commit()
+        return time.monotonic() - heard < self._settings.death_seconds / 2 and self._quiet is None and self.may_commit()
 
     def may_commit(self) -> bool:
         """Whether Redis is known to be the one from which was read."""
@@ -222,11 +223,12 @@ class Heartbeat:
     ) -> list[str]:
         """Beats in one partition, before `until`; returns tokens whose result the fold went past."""
         async with asyncio.timeout_at(until), self._limit:
-            keys = PartitionKeys.of(self._settings.namespace, partition)
+            keys, asked = PartitionKeys.of(self._settings.namespace, partition), time.monotonic()
             reply = await self._scripts.beat(keys, self._registration.worker_id, held, sent, progress, begun)
         for token in reply.cancel:
             self.cancelled(token)
         self._reports.forget(reply.folded)
+        self._executors.heard(held, asked)
         self._executors.decided(reply.begun)
         return reply.resend
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -40,10 +41,10 @@ _MOST_SEEN = 50_000
 class Intake:
     """The way of a message from the log to a slot.
 
-    `free` tells the free slots, `start(token, message)` begins an attempt. `may_claim` tells whether Redis can be
-    trusted to know the claims, `may_commit` whether it is known to be the one that was read from; `doubt` is told when
-    it did not answer, or may have rolled back; `server` is its run id, as the last heartbeat found it. Of the events
-    `partitions` are installed.
+    `free` tells the free slots, `start(token, message, asked)` begins an attempt that was claimed by what was sent at
+    `asked` (monotonic). `may_claim` tells whether Redis can be trusted to know the claims, `may_commit` whether it is
+    known to be the one that was read from; `doubt` is told when it did not answer, or may have rolled back; `server` is
+    its run id, as the last heartbeat found it. Of the events `partitions` are installed.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that it connects
@@ -62,7 +63,7 @@ class Intake:
         may_commit: Callable[[], bool],
         doubt: Callable[[], None],
         server: Callable[[], str],
-        start: Callable[[str, TaskMessage], None],
+        start: Callable[[str, TaskMessage, float], None],
     ) -> None:
         self._log = broker
         self._scripts = scripts
@@ -243,7 +244,7 @@ class Intake:
         self._readable.set()
 
     async def _claim_in(self, partition: int, picked: Sequence[tuple[Lane, Waiting]]) -> None:
-        answers = await self._answers(partition, [waiting for _, waiting in picked])
+        answers, asked = await self._answers(partition, [waiting for _, waiting in picked])
         fail_point("worker.claimed")
         for (lane, waiting), answer in zip(picked, answers, strict=True):
             self._counters.inc("worker_claims_total", answer=answer)
@@ -254,16 +255,20 @@ class Intake:
             # OK for what was begun here: Redis forgot the claim; its result is under way, or sweeps find it lost.
             if answer == "MINE" or (answer == "OK" and not self._was_taken(waiting)):
                 self._remember(waiting)
-                self._start(waiting.token, waiting.message)
+                self._start(waiting.token, waiting.message, asked)
 
-    async def _answers(self, partition: int, picked: Sequence[Waiting]) -> list[Claimed]:
-        """Asks until Redis answers: a claim whose reply is lost may be ours, and then nobody else runs it."""
+    async def _answers(self, partition: int, picked: Sequence[Waiting]) -> tuple[list[Claimed], float]:
+        """Asks until Redis answers: a claim whose reply is lost may be ours, and then nobody else runs it.
+
+        Also when it sent what was answered.
+        """
         keys = PartitionKeys.of(self._settings.namespace, partition)
         tokens, queued = [w.token for w in picked], [w.message.queued_at for w in picked]
         while True:
-            seen = [self._was_taken(waiting) for waiting in picked]
+            seen, asked = [self._was_taken(waiting) for waiting in picked], time.monotonic()
             try:
-                return await self._scripts.claim(keys, self._worker_id, tokens, seen, queued, server=self._server())
+                server = self._server()
+                return await self._scripts.claim(keys, self._worker_id, tokens, seen, queued, server=server), asked
             except redis_errors as error:
                 log.warning("claims get no answer", partition=partition, error=str(error))
             self._doubt()

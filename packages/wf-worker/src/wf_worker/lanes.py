@@ -6,7 +6,7 @@ import heapq
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 from wf_core.broker.protocol import Batch, TopicPartition
 from wf_core.ids import partition_of, token
@@ -27,6 +27,11 @@ class Waiting:
     token: str
     partition: int
     """Of its execution's events."""
+
+    @property
+    def urgency(self) -> tuple[int, int]:
+        """The higher the priority and the older, the lower it is."""
+        return -self.message.priority, self.message.queued_at
 
     @classmethod
     def of(cls, offset: int, message: TaskMessage) -> Waiting:
@@ -170,8 +175,10 @@ class Lanes:
         return lane
 
     def pick(self, most: int, now: float) -> list[tuple[Lane, Waiting]]:
-        """Up to `most` messages to claim, oldest first; they go on waiting until they are taken out."""
+        """Up to `most` messages to claim, the most urgent and oldest first; they wait until they are taken."""
         ready = [self._ready(lane, now) for lane in self._lanes.values() if lane.waiting]
+        if len(self._priorities) > 1:
+            return heapq.nsmallest(most, chain.from_iterable(ready), key=lambda pair: pair[1].urgency)
         return list(islice(heapq.merge(*ready, key=lambda pair: pair[1].message.queued_at), most))
 
     def later(self, partition: int, now: float) -> None:

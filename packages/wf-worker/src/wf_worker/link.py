@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 
@@ -27,10 +28,16 @@ class Link:
         return self._socket.fileno()
 
     def receive(self) -> list[ToChild]:
-        """Waits for bytes and returns the frames that they complete. Raises EOFError when the supervisor is gone."""
-        data = b""
-        with contextlib.suppress(OSError):
+        """Waits for bytes and returns the frames that they complete. Raises EOFError when the supervisor is gone.
+
+        A loop that watches the descriptor (uvloop's) may have made it one that does not wait: then there may be none.
+        """
+        try:
             data = self._socket.recv(_CHUNK)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
         if not data:
             raise EOFError("the supervisor is gone")
         return [to_child(body) for body in self._splitter.feed(data)]
@@ -56,5 +63,15 @@ class Link:
 
     def _write(self) -> None:
         data, self._posted = self._posted, bytearray()
-        with contextlib.suppress(OSError):
-            self._socket.sendall(data)
+        with contextlib.suppress(OSError), memoryview(data) as rest:
+            sent = 0
+            while sent < len(rest):
+                try:
+                    sent += self._socket.send(rest[sent:])
+                except BlockingIOError:
+                    self._wait_writable()
+
+    def _wait_writable(self) -> None:
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
+        poll.poll()

@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any, cast
 
@@ -46,7 +46,7 @@ def new_worker_id() -> str:
 
 
 class Registration:
-    """This worker's entry in Redis, and what the others say."""
+    """This worker's entry in Redis, and what the others say. `waiting` tells the messages that it has not claimed."""
 
     def __init__(  # noqa: PLR0913 - what is published comes from all of them
         self,
@@ -57,6 +57,7 @@ class Registration:
         queues: Sequence[str],
         executors: AttemptRunner,
         silent_ms: int,
+        waiting: Callable[[], int],
     ) -> None:
         self.worker_id = worker_id
         self.server = ""
@@ -67,6 +68,7 @@ class Registration:
         self._queues = list(queues)
         self._executors = executors
         self._silent_ms = silent_ms
+        self._waiting = waiting
         self._catalogue = ""
         self._asserted = ""
         self._started_at = self._published_at = clock.now_ms()
@@ -161,6 +163,7 @@ class Registration:
                 "queues": self._queues,
                 "slots": self._executors.slots,
                 "free": 0 if self.leaving else self._executors.free,
+                "waiting": self._waiting(),
                 "catalogue": catalogue,
                 "broken": self._broken(),
                 "redis": self._asserted,

@@ -72,7 +72,9 @@ class Supervisor:
         self.reports = Reports(broker, settings.namespace, lambda: self.leases.incarnation, counters)
         self.executors = self._go_on(executors, lanes)
         silent_ms = round(settings.death_seconds * 1000)
-        self.registration = Registration(redis, self._keys, clock, worker_id, queues, self.executors, silent_ms)
+        self.registration = Registration(
+            redis, self._keys, clock, worker_id, queues, self.executors, silent_ms, waiting=lambda: lanes.waiting
+        )
         self.leases = Leases(
             broker,
             scripts,
@@ -105,7 +107,7 @@ class Supervisor:
             self.reports,
             lanes,
             self._clock.now_ms,
-            may_begin=lambda: self.heartbeat.may_begin() and len(self.reports) < MOST_REPORTS,
+            may_begin=lambda heard: self.heartbeat.may_begin(heard) and len(self.reports) < MOST_REPORTS,
             leaving=lambda: self.registration.leaving,
             start=self._start_attempt,
             on_end=self.ended,
@@ -198,12 +200,12 @@ class Supervisor:
     def _may_claim(self) -> bool:
         return self.heartbeat.may_claim() and len(self.reports) < MOST_REPORTS
 
-    def _start_attempt(self, token: str, message: wire.TaskMessage) -> None:
+    def _start_attempt(self, token: str, message: wire.TaskMessage, heard: float) -> None:
         if self.executors.runs(token) or self.reports.holds(token):
             return  # Redis forgot that it is ours, and has just learnt it again
         log.debug("attempt begins", **_ids(message))
         self._counters.inc("worker_attempts_started_total", task=message.task)
-        self.executors.run(token, message)
+        self.executors.run(token, message, heard)
 
     def _record(
         self, attempt: Attempt, ended: Ended, now: int, begin: wire.Begin | None = None

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -181,3 +183,38 @@ async def timed() -> None:
 async def guarded() -> str:
     """Runs only where it is allowed."""
     return "allowed"
+
+
+def _around() -> dict[str, Any]:
+    """What a task's process is like."""
+    files = [str(file.resolve()) for file in Path("/proc/self/fd").iterdir() if int(file.name) > 2]
+    sys.__stdout__.write("said by a task\n")
+    return {
+        "pid": os.getpid(),
+        "session": os.getsid(0),
+        "stdin": os.path.realpath("/proc/self/fd/0"),
+        "files": files,
+        "path": sys.path,
+        "threshold": gc.get_threshold(),
+        "usual": [700, 10, 10] if sys.version_info < (3, 13) else list(gc.get_threshold()),
+        "main": sys.modules["__main__"].__name__,
+        "random": random.random(),
+    }
+
+
+@task("t.around")
+async def around() -> dict[str, Any]:
+    """On the loop."""
+    return _around()
+
+
+@task("t.around.thread")
+def around_in_thread() -> dict[str, Any]:
+    """In a thread."""
+    return _around()
+
+
+@task("t.around.process", executor="process")
+def around_in_process() -> dict[str, Any]:
+    """In a process."""
+    return _around()

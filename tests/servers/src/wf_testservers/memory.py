@@ -6,12 +6,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from wf_core.store import ops as operations
+from wf_core.store.codec import HistoryLine, history_lines
 
 _METHODS = {"DEL": "delete"}
 
 
 class Store:
-    """Keys and their values: hashes and zsets are dicts, sets sets, strings bytearrays, streams lists."""
+    """Keys and their values: hashes and zsets are dicts, sets sets, strings bytearrays, histories lists of lines.
+
+    Which lines of a history lie in one entry depends on the batches, so the entries are not kept.
+    """
 
     def __init__(self) -> None:
         self.keys: dict[str, Any] = {}
@@ -67,12 +71,16 @@ class Store:
         held[int(offset) : int(offset) + len(data)] = data
 
     def xadd(self, key: str, entry_id: str, *pairs: Any) -> None:
-        """Appends an entry. Raises ValueError when its id does not grow."""
+        """Appends the lines of an entry of a history. Raises ValueError when their places do not grow."""
         stream = self.keys.setdefault(key, [])
-        place = tuple(int(part) for part in entry_id.split("-"))
-        if stream and place <= stream[-1][0]:
-            raise ValueError(f"{entry_id} is not above {stream[-1][0]}")
-        stream.append((place, dict(_pairs(pairs))))
+        for line in history_lines(entry_id.encode(), {name.encode(): value for name, value in _pairs(pairs)}):
+            if stream and _place(line) <= _place(stream[-1]):
+                raise ValueError(f"{line.seq} is not above {stream[-1].seq}")
+            stream.append(line)
+
+
+def _place(line: HistoryLine) -> tuple[int, ...]:
+    return tuple(int(part) for part in line.seq.split("-"))
 
 
 def _pairs(flat: Iterable[Any]) -> Iterable[tuple[Any, Any]]:

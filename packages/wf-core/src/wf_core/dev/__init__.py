@@ -1,1 +1,1 @@
-"""`wf dev`: a private redis-server and, in one process, the API, an orchestrator and a worker."""
+"""`wf dev`: a private redis-server, an API, and in one process an orchestrator and a worker."""

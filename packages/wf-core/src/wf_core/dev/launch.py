@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,11 @@ class Options:
     private: bool = False
 
 
-def launch(options: Options) -> int:
-    """Runs until a signal comes; returns the exit code. Raises SetupError before anything is started."""
+def launch(options: Options, announce: Callable[[str], None] | None = None) -> int:
+    """Runs until a signal comes; returns the exit code. Raises SetupError before anything is started.
+
+    `announce` gets the API's URL in place of the lines that people read.
+    """
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(_held(options))
@@ -50,12 +53,14 @@ def launch(options: Options) -> int:
         server = None if options.redis else stack.enter_context(_redis(options, lock))
         import_structlog()
         # What comes next takes longer to import than Redis needs to start: both happen at once.
+        from wf_core.dev.apart import apart
         from wf_core.dev.stack import Stack, check_services, early
         from wf_core.run_service import run_service
 
         check_services()
-        factories = early()
         settings = _settings(options, server)
+        api = stack.enter_context(apart("api", settings))
+        factories = {**early(), "api": lambda _settings: api}
         if server is not None:
             server.wait_ready()
 
@@ -64,7 +69,10 @@ def launch(options: Options) -> int:
             state.publish(
                 options.folder, state.Running(os.getpid(), url, options.private, socket_path, settings.broker)
             )
-            _say_ready(options, url, server, time.monotonic() - began)
+            if announce is not None:
+                announce(url)
+            else:
+                _say_ready(options, url, server, time.monotonic() - began)
 
         def gone() -> bool:
             return server is not None and server.ended
@@ -146,10 +154,6 @@ def _port(asked: int | None) -> int:
 
 
 def _say_ready(options: Options, url: str, server: redis_server.RedisServer | None, seconds: float) -> None:
-    if options.private:
-        sys.stdout.write(json.dumps({"url": url}) + "\n")
-        sys.stdout.flush()
-        return
     redis = f"redis-server {server.binary.text}" if server else options.redis
     log = f"Kafka at {options.kafka}" if options.kafka else "redis streams"
     kept = "kept in memory only" if options.memory else f"kept in {options.folder}"

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import select
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from wf_core.dev import state
-from wf_core.dev.redis_server import die_with_parent
+from wf_core.dev import processes, state
+from wf_core.dev.launch import Options, launch
 from wf_core.errors import SetupError, UnavailableError
 
 START_SECONDS = 60.0
-STOP_SECONDS = 20.0
 LAST_WORDS = 10
 
 
@@ -44,12 +42,14 @@ def private_server(folder: Path, allow: str, tasks: Path, *, meanwhile: Callable
         return
     with contextlib.ExitStack() as stack:
         place = folder if kept else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wf-")))
-        process = _start(place, allow, tasks, memory=not kept)
+        options = Options(place, port=0, memory=not kept, allow=allow, tasks=(tasks,), private=True)
+        process, hears = processes.start(_serve, options)
         try:
             meanwhile()
-            yield PrivateServer(_await_url(process, place), kept)
+            yield PrivateServer(_await_url(process, hears, place), kept)
         finally:
-            _stop(process)
+            processes.stop(process)
+            hears.close()
 
 
 def _holder(folder: Path) -> tuple[state.Running | None, bool]:
@@ -63,49 +63,34 @@ def _holder(folder: Path) -> tuple[state.Running | None, bool]:
         return None, False
 
 
-def _start(folder: Path, allow: str, tasks: Path, *, memory: bool) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-m", "wf_core.cli", "dev", "--private", "--port", "0", "--state", str(folder)]
-    arguments += ["--tasks", str(tasks)]
-    arguments += ["--memory"] if memory else []
-    arguments += ["--allow", allow] if allow else []
-    # Its log goes to a file: the terminal belongs to the tree.
-    with (folder / "dev.log").open("w") as log:
-        return subprocess.Popen(  # noqa: S603 - this very program
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            # Ctrl-C is for us alone; we stop it when we have said how to go on.
-            start_new_session=True,
-            preexec_fn=die_with_parent(),  # noqa: PLW1509 - no thread runs yet
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
+def _serve(says: Connection, options: Options) -> None:
+    # Our log goes to a file: the terminal belongs to the tree.
+    log = os.open(options.folder / "dev.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    try:
+        code = launch(options, announce=says.send)
+    except KeyboardInterrupt:
+        code = 0
+    except Exception as error:  # noqa: BLE001 - one of ours becomes an exit code, any other is raised again
+        from wf_core.cli.failures import report
+
+        code = report(error)
+    sys.exit(code)
 
 
-def _await_url(process: subprocess.Popen[str], folder: Path) -> str:
-    """Waits for the line that says where it listens. Raises SetupError or UnavailableError with its last words."""
-    assert process.stdout is not None  # noqa: S101 - it was opened as a pipe
-    readable, _, _ = select.select([process.stdout], [], [], START_SECONDS)
-    line = process.stdout.readline() if readable else ""
-    if line:
-        url: str = json.loads(line)["url"]
-        return url
+def _await_url(process: BaseProcess, hears: Connection, folder: Path) -> str:
+    """Waits until it says where it listens. Raises SetupError or UnavailableError with its last words."""
+    heard = hears.poll(START_SECONDS)
+    with contextlib.suppress(EOFError):
+        if heard:
+            url: str = hears.recv()
+            return url
     log = folder / "dev.log"
     words = "\n".join(log.read_text(errors="replace").strip().splitlines()[-LAST_WORDS:])
-    if not readable:
+    if not heard:
         raise UnavailableError(f"`wf dev` was not ready after {START_SECONDS:g} s; its log is {log}\n{words}")
-    process.wait()
-    error = SetupError if process.returncode == 2 else UnavailableError  # noqa: PLR2004 - exit code of a wrong setup
-    raise error(words or f"`wf dev` ended with {process.returncode} before it was ready")
-
-
-def _stop(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    process.join()
+    error = SetupError if process.exitcode == 2 else UnavailableError  # noqa: PLR2004 - exit code of a wrong setup
+    raise error(words or f"`wf dev` ended with {process.exitcode} before it was ready")

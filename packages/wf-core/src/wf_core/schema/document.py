@@ -70,7 +70,9 @@ class WorkflowSchema(Part):
         "halt", description="what a failed node does to the others"
     )
     max_parallel: StrictInt | None = Field(None, ge=1, description="most attempts in flight at once")
-    scheduling: PolicyName = Field("fifo", description="an entry point of wf.scheduling_policies: fifo, priority")
+    scheduling: PolicyName = Field(
+        "fifo", description="an entry point of wf.scheduling_policies: fifo, priority, critical_path"
+    )
     concurrency: ConcurrencySchema | None = None
     _is_checked: bool = PrivateAttr(default=False)
 

@@ -1,9 +1,10 @@
-"""How values lie in Redis: node cells of 10 bytes, attempts in msgpack, entries of the history."""
+"""How values lie in Redis: node cells of 10 bytes, attempts in msgpack, lines of the history."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -139,14 +140,48 @@ def unpack_failure(data: bytes | None) -> Failure | None:
     return _failure.decode(data) if data else None
 
 
-def history_fields(  # noqa: PLR0913 - the columns of an entry
-    ts: int, kind: str, *, node: str = "", attempt: int = 0, status: str = "", data: bytes = b""
-) -> tuple[str | bytes, ...]:
-    """Fields and values of an entry of the history stream, to follow its id in XADD. `data` is a JSON object."""
-    pairs: list[str | bytes] = ["ts", str(ts), "kind", kind]
-    for name, value in (("node", node), ("attempt", str(attempt) if attempt else ""), ("status", status)):
-        if value:
-            pairs += (name, value)
-    if data:
-        pairs += ("data", data)
-    return tuple(pairs)
+class HistoryLine(NamedTuple):
+    """One line of an execution's history: `data` is a JSON object in bytes, or empty."""
+
+    seq: str
+    kind: str
+    node: str
+    attempt: int
+    status: str
+    ts: int
+    data: bytes
+
+
+PackedLine = tuple[int, int, tuple[str, str, int, str, int, bytes]]
+"""`(position, number, line without its seq)`: the seq is `position-number`."""
+MOST_LINES = 32
+"""Of one entry: a page of the history reads as many entries as it has lines at most."""
+_LINES, _SHIFTED = b"lines", b"shifted"
+_lines = msgspec.msgpack.Decoder(list[PackedLine])
+
+
+def pack_history(lines: Sequence[PackedLine]) -> bytes:
+    """Field `lines` of an entry of the history stream, which has the seq of the last one of `lines` for its id."""
+    return _encoder.encode(lines)
+
+
+def history_lines(entry_id: bytes, fields: Mapping[bytes, bytes]) -> list[HistoryLine]:
+    """The lines of an entry, oldest first. An entry of an older release holds one line in columns of its own.
+
+    Where APPLY gave the entry another id (see there), the lines are counted back from it.
+    """
+    packed = fields.get(_LINES)
+    if packed is None:
+        return [_from_columns(entry_id.decode(), fields)]
+    lines = _lines.decode(packed)
+    if _SHIFTED in fields:
+        position, _, last = entry_id.decode().partition("-")
+        first = int(last) - len(lines) + 1
+        return [HistoryLine(f"{position}-{first + i}", *line) for i, (_, _, line) in enumerate(lines)]
+    return [HistoryLine(f"{position}-{number}", *line) for position, number, line in lines]
+
+
+def _from_columns(seq: str, fields: Mapping[bytes, bytes]) -> HistoryLine:
+    kind, node, status = (fields.get(name, b"").decode() for name in (b"kind", b"node", b"status"))
+    attempt, ts = int(fields.get(b"attempt", b"0")), int(fields.get(b"ts", b"0"))
+    return HistoryLine(seq, kind, node, attempt, status, ts, fields.get(b"data", b""))

@@ -44,7 +44,7 @@ class PartitionKeys:
         return f"{self.prefix}:b:{execution_id}"
 
     def history(self, execution_id: str) -> str:
-        """Stream: what happened to the execution. APPLY."""
+        """Stream: what happened to the execution, several lines an entry. APPLY. Read with `codec.history_lines`."""
         return f"{self.prefix}:h:{execution_id}"
 
     @property
@@ -102,7 +102,10 @@ class PartitionKeys:
 
     @property
     def accepted(self) -> str:
-        """Hash `execution/verb` → msgpack of a command that was answered but not folded. ACCEPT; APPLY removes."""
+        """Hash `execution/verb` → msgpack of a command that was answered but not folded.
+
+        ACCEPT, ACCEPT_ALL; APPLY removes.
+        """
         return self.prefix + ":acc"
 
     @property
@@ -154,6 +157,11 @@ class InstallationKeys:
     def given_up(self) -> str:
         """Hash orchestrator id → numbers of the partitions that it cannot serve for the moment. orchestrator."""
         return f"{self.namespace}:orch:up"
+
+    @property
+    def backlogs(self) -> str:
+        """Hash orchestrator id → JSON of queue → how many messages wait to be sent, by level. orchestrator."""
+        return f"{self.namespace}:orch:backlog"
 
     @property
     def catalogues(self) -> str:

@@ -15,7 +15,6 @@ from wf_orchestrator.machine.waits import Signal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from wf_core.states import NodeStatus
     from wf_orchestrator.machine.state import Execution
 
 _json = msgspec.json.Encoder()
@@ -88,7 +87,7 @@ FIELDS: dict[str, Field] = {
     "heard": _BYTES,
     "continued": Field(_number, lambda data: data == b"1"),
 }
-"""Also written: `counts`, JSON {STATUS: n} without zeros, for readers; the machine counts the cells."""
+"""Also written: `counts`, for readers; the machine counts the cells. `snapshot` does it, once a batch."""
 
 RARE = frozenset(
     (
@@ -112,9 +111,7 @@ def encode(execution: Execution, names: Iterable[str]) -> dict[str, bytes]:
     """The named fields; those that are None are left out."""
     encoded = {}
     for name in names:
-        if name == "counts":
-            encoded[name] = _counts(execution.counts)
-        elif (value := getattr(execution, name)) is not None:
+        if (value := getattr(execution, name)) is not None:
             encoded[name] = FIELDS[name].encode(value)
     return encoded
 
@@ -124,5 +121,6 @@ def decode(stored: Mapping[str, bytes]) -> dict[str, Any]:
     return {name: field.decode(stored[name]) for name, field in FIELDS.items() if name in stored}
 
 
-def _counts(counts: dict[NodeStatus, int]) -> bytes:
-    return _json.encode({status.value: count for status, count in counts.items() if count})
+def counts(execution: Execution) -> bytes:
+    """How many nodes have which status, as JSON {STATUS: n} without zeros."""
+    return _json.encode({status.value: count for status, count in execution.counts.items() if count})

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wf_core.states import ExecutionStatus, NodeStatus
-from wf_core.store.codec import history_fields, pack_node
+from wf_core.store.codec import MOST_LINES, PackedLine, pack_history, pack_node
 from wf_core.wire import encode
+from wf_orchestrator.machine import fields
 from wf_orchestrator.machine.concurrency import pack
 from wf_orchestrator.machine.effects import (
     Accepted,
@@ -22,7 +23,6 @@ from wf_orchestrator.machine.effects import (
     Dispatch,
     Effect,
     Ended,
-    HistoryEntry,
     KeepDocument,
     KeepKey,
     Outcome,
@@ -38,12 +38,13 @@ if TYPE_CHECKING:
     from wf_orchestrator.machine.concurrency import Key
 
 _GENERATION = 2**44
-_PRIORITY = 2**48
+PLACES = 2**48
+"""Places in an outbox that belong to one priority."""
 _HIGHEST_PRIORITY = 9
 _NODE_BYTES = len(pack_node(NodeStatus.PENDING, 0, 0, 0))
 _FEW = 16
 _LONG = " " * 65
-"""A hash with a value so long is no list any more."""
+"""With a value so long a hash is a table at once; a list of many fields Redis would search from the first one on."""
 _LIVE = (NodeStatus.QUEUED, NodeStatus.RETRYING, NodeStatus.WAITING)
 
 
@@ -58,7 +59,8 @@ class _Changes:
     cells: dict[int, Cell] = field(default_factory=dict)
     results: dict[str, bytes | None] = field(default_factory=dict)
     scopes: dict[str, bytes | None] = field(default_factory=dict)
-    history: list[tuple[str, HistoryEntry]] = field(default_factory=list)
+    history: list[PackedLine] = field(default_factory=list)
+    recounted: bool = False
 
 
 @dataclass(slots=True)
@@ -102,7 +104,7 @@ def to_ops(keys: PartitionKeys, outcomes: Iterable[Outcome], generation: int = 0
 def _gather(batch: _Batch, outcome: Outcome, generation: int) -> None:
     x = outcome.execution
     written = outcome.moved or outcome.changed_fields or outcome.history or outcome.results or outcome.scopes
-    if x is None or not written:
+    if x is None or not (written or outcome.recounted):
         return
     changes = batch.executions.get(x.id)
     if changes is None:
@@ -115,8 +117,9 @@ def _gather(batch: _Batch, outcome: Outcome, generation: int) -> None:
     changes.cells.update(outcome.changed_nodes)
     changes.results.update(outcome.results)
     changes.scopes.update(outcome.scopes)
+    changes.recounted |= outcome.recounted
     position = generation * _GENERATION + outcome.offset
-    changes.history += [(f"{position}-{n}", entry) for n, entry in enumerate(outcome.history, 1)]
+    changes.history += [(position, n, entry) for n, entry in enumerate(outcome.history, 1)]
 
 
 def _gather_effect(batch: _Batch, effect: Effect) -> None:
@@ -167,17 +170,18 @@ def _deletion_ops(keys: PartitionKeys, deleted: Sequence[tuple[Deleted, Executio
 
 def _execution_ops(keys: PartitionKeys, changes: _Changes) -> Iterator[Op]:
     x = changes.execution
+    if changes.recounted:
+        changes.fields["counts"] = fields.counts(x)
     yield from _hash_ops(keys.execution(x.id), changes.fields)
     for start, data in _runs(changes.cells):
         yield ("SETRANGE", keys.nodes(x.id), str(start * _NODE_BYTES), data)
     yield from _hash_ops(keys.results(x.id), changes.results)
     yield from _hash_ops(keys.scopes(x.id), changes.scopes)
     yield from _index_ops(keys, changes)
-    for entry_id, entry in changes.history:
-        columns = history_fields(
-            entry.ts, entry.kind, node=entry.node, attempt=entry.attempt, status=entry.status, data=entry.data
-        )
-        yield ("XADD", keys.history(x.id), entry_id, *columns)
+    for start in range(0, len(changes.history), MOST_LINES):
+        lines = changes.history[start : start + MOST_LINES]
+        position, number, _ = lines[-1]
+        yield ("XADD", keys.history(x.id), f"{position}-{number}", "lines", pack_history(lines))
 
 
 def _hash_ops(key: str, changed: Mapping[str, bytes | None]) -> Iterator[Op]:
@@ -224,11 +228,8 @@ def _flight_ops(keys: PartitionKeys, batch: _Batch) -> Iterator[Op]:
     entries = list(batch.dispatched.values())
     if not entries:
         return
-    many = len(entries) > _FEW
-    first = (
-        [("", _LONG)] if many else []
-    )  # it is a table at once, where Redis would search each field from the first on
-    yield ("HSET", keys.in_flight, *_flat([*first, *((e.token, str(e.message.queued_at)) for e in entries)]))
+    many = [("", _LONG)] if len(entries) > _FEW else []
+    yield ("HSET", keys.in_flight, *_flat([*many, *((e.token, str(e.message.queued_at)) for e in entries)]))
     if many:
         yield ("HDEL", keys.in_flight, "")
     yield ("HSET", keys.messages, *_flat((e.token, encode(e.message)) for e in entries))
@@ -238,7 +239,7 @@ def _flight_ops(keys: PartitionKeys, batch: _Batch) -> Iterator[Op]:
 
 def outbox_score(entry: Dispatch) -> str:
     """Where an attempt stands in its outbox: higher priority first, then the order of dispatch."""
-    return str((_HIGHEST_PRIORITY - entry.priority) * _PRIORITY + entry.seq)
+    return str((_HIGHEST_PRIORITY - entry.priority) * PLACES + entry.seq)
 
 
 def _timer_ops(keys: PartitionKeys, timers: Mapping[str, int | None]) -> Iterator[Op]:

@@ -344,8 +344,17 @@ class Execution:
     def ready_node(self, index: int) -> ReadyNode:
         """The node as a scheduling policy sees it."""
         scope = self.owner[index]
-        node, graph, local = scope.node(index), scope.body.graph, index - scope.base
-        return ReadyNode(scope.path(index), index, node.priority, graph.levels[local], graph.heights[local])
+        level = scope.body.graph.levels[index - scope.base]
+        return ReadyNode(scope.path(index), index, scope.node(index).priority, level, self._height(index))
+
+    def _height(self, index: int) -> int:
+        """Edges on the longest path from a node to a leaf of the document, through the containers that it is in."""
+        scope, height = self.owner[index], 0
+        while scope.parent != OUTSIDE:
+            height += scope.body.graph.heights[index - scope.base]
+            index = scope.parent
+            scope = self.owner[index]
+        return height + scope.body.graph.heights[index - scope.base]
 
     def has_slot(self) -> bool:
         """Whether one more attempt may be in flight: not while paused, and as `max_parallel` lets it."""

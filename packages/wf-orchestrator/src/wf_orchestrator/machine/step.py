@@ -376,7 +376,8 @@ class Step:
         self.touch_scope(scope)
 
     def close(self) -> None:
-        """Writes the changed fields into the outcome."""
-        if self.outcome.changed_nodes:
-            self.touch("counts")
+        """Writes the changed fields into the outcome; `counts` once a batch, by `snapshot`."""
+        if self.outcome.changed_nodes or "counts" in self.dirty:
+            self.dirty.pop("counts", None)
+            self.outcome.recounted = True
         self.outcome.changed_fields.update(fields.encode(self.x, self.dirty))

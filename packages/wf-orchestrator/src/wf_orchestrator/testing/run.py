@@ -8,11 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 from wf_core.states import NodeStatus
-from wf_core.store.codec import AttemptRecord, unpack_attempts
+from wf_core.store.codec import AttemptRecord, history_lines, unpack_attempts
 from wf_core.suggest import did_you_mean
 from wf_core.wire import Failure
 from wf_orchestrator.machine.state import Execution
-from wf_orchestrator.redis_model import named
 from wf_orchestrator.testing.world import KEYS, World, decoded
 
 Sent = list[tuple[str, str]]
@@ -130,20 +129,18 @@ def _nodes(x: Execution, results: Mapping[str, bytes], is_running: IsRunning) ->
 
 
 def _history(world: World, x: Execution) -> list[Entry]:
-    entries = []
-    for _, stored in world.stored(KEYS.history(x.id)) or []:
-        fields = named(stored)
-        entries.append(
-            Entry(
-                kind=fields["kind"].decode(),
-                node=fields.get("node", b"").decode(),
-                attempt=int(fields.get("attempt", 0)),
-                status=fields.get("status", b"").decode(),
-                at=timedelta(milliseconds=int(fields["ts"]) - x.created_at),
-                data=decoded(fields.get("data")) or {},
-            )
+    return [
+        Entry(
+            kind=line.kind,
+            node=line.node,
+            attempt=line.attempt,
+            status=line.status,
+            at=timedelta(milliseconds=line.ts - x.created_at),
+            data=decoded(line.data or None) or {},
         )
-    return entries
+        for entry, fields in world.stored(KEYS.history(x.id)) or []
+        for line in history_lines(entry, fields)
+    ]
 
 
 def _children(world: World, parent: str, dispatched: Sent, is_running: IsRunning) -> dict[str, Run]:

@@ -5,7 +5,6 @@ As real ones they go on by themselves with what follows a node, unless somebody 
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,9 @@ from wf_core.continuing import next_of
 from wf_core.states import AttemptStatus
 from wf_core.wire import BEGINS, Begin, FrozenSettings, Lost, Result, TaskMessage
 from wf_orchestrator.machine.effects import Begun, Dispatch, Ended, StopTails
+from wf_orchestrator.machine.snapshot import outbox_score
+from wf_orchestrator.ready import Ranked, ReadyQueue
+from wf_orchestrator.scheduling import order_of
 from wf_orchestrator.testing.attempts import Ending, run_attempt, stalled
 from wf_orchestrator.testing.faults import DEATH_MS, Fault
 from wf_orchestrator.testing.stubs import Tasks
@@ -39,7 +41,7 @@ class Workers:
         self._faults = faults
         self._slots = slots
         self._limit = settings.max_payload_bytes
-        self._waiting: list[tuple[int, int, str]] = []
+        self._waiting = ReadyQueue()
         self._queued: dict[str, Dispatch] = {}
         self._running: set[str] = set()
         self._next: dict[str, TaskMessage] = {}
@@ -59,7 +61,9 @@ class Workers:
         """An attempt came out of the outbox."""
         self.dispatched.append((dispatch.message.execution, dispatch.message.node))
         self._queued[dispatch.token] = dispatch
-        heapq.heappush(self._waiting, (-dispatch.priority, dispatch.seq, dispatch.token))
+        order = order_of(self._world.policies, self._world.executions[dispatch.message.execution])
+        ranked = None if order is None else Ranked(dispatch.ready, order)
+        self._waiting.put(dispatch.token, float(outbox_score(dispatch)), ranked)
         self._plan_claim()
 
     def go_on(self, begun: Begun) -> None:
@@ -76,6 +80,7 @@ class Workers:
     def drop(self, ended: Ended) -> None:
         """An attempt left the in-flight set: nobody works on it any more."""
         self._queued.pop(ended.token, None)
+        self._waiting.drop(ended.token)
         self._running.discard(ended.token)
         self._since.pop(ended.token, None)
         self._world.agenda.clear(f"attempt {ended.token}")
@@ -98,13 +103,11 @@ class Workers:
         if due_ms is not None and due_ms <= self._world.now_ms:
             self._plan_claim()
             return
-        while self._waiting and self._has_slot():
-            token = heapq.heappop(self._waiting)[2]
-            dispatch = self._queued.pop(token, None)
-            if dispatch is not None:
-                self._running.add(token)
-                self._since[token] = self._world.now_ms
-                self._begin(dispatch.message, token)
+        while self._has_slot() and (taken := self._waiting.take()) is not None:
+            token, _ = taken
+            self._running.add(token)
+            self._since[token] = self._world.now_ms
+            self._begin(self._queued.pop(token).message, token)
 
     def _begin(self, message: TaskMessage, token: str) -> None:
         source = self._tasks.find(message.task, message.node)
@@ -161,10 +164,8 @@ class Workers:
 
     def _must_yield(self, message: TaskMessage, token: str) -> bool:
         """Whether somebody waits who comes first: with a higher priority, or when this tail has run for a while."""
-        while self._waiting and self._waiting[0][2] not in self._queued:
-            heapq.heappop(self._waiting)
         since_ms = self._world.now_ms - self._since[token]
-        return bool(self._waiting) and (-self._waiting[0][0] > message.priority or since_ms >= YIELD_MS)
+        return bool(self._waiting) and (self._waiting.priority > message.priority or since_ms >= YIELD_MS)
 
     def _come_late(self, token: str, ending: Ending, after_ms: int) -> None:
         self._late += 1

@@ -33,7 +33,6 @@ from wf_core.cli.address import STATE
     show_default=True,
 )
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False), default=Path(STATE), show_default=True)
-@click.option("--private", is_flag=True, hidden=True, help="Belongs to one `wf run`: says its address in JSON.")
 def dev(  # noqa: PLR0913 - one argument per option
     port: int | None,
     memory: bool,
@@ -44,7 +43,6 @@ def dev(  # noqa: PLR0913 - one argument per option
     tasks: tuple[Path, ...],
     log_level: str,
     state: Path,
-    private: bool,
 ) -> int:
     """Start the API, an orchestrator and a worker on a private Redis: no Kafka, Redis or Docker needed.
 
@@ -63,7 +61,6 @@ def dev(  # noqa: PLR0913 - one argument per option
         allow=",".join(allow),
         tasks=tasks,
         log_level=log_level.upper(),
-        private=private,
     )
     try:
         return launch(options)

@@ -18,7 +18,8 @@ while at < words do
       local newest = redis.call('XREVRANGE', ARGV[first + 1], '+', '-', 'COUNT', 1)
       if not newest[1] then return reply end
       local ms, n = string.match(newest[1][1], '^(%d+)-(%d+)$')
-      redis.call('XADD', ARGV[first + 1], ms .. '-' .. string.format('%.0f', n + 1), unpack(ARGV, first + 3, last))
+      local id = ms .. '-' .. string.format('%.0f', n + 1000) -- readers count the lines of the entry back from it
+      redis.call('XADD', ARGV[first + 1], id, 'shifted', '1', unpack(ARGV, first + 3, last))
     end
   end
 end

@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 from redis.asyncio import Redis
 
+from wf_core.store.codec import HistoryLine, history_lines
 from wf_core.store.reads import snapshot as snapshots
 from wf_core.store.reads.views import EventPage, EventView, moment
 
@@ -17,7 +18,7 @@ _SEQ = re.compile(r"\d{1,20}-\d{1,20}")
 async def read_events(
     redis: Redis, namespace: str, execution_id: str, *, after_seq: str | None = None, limit: int = 100
 ) -> EventPage | None:
-    """Entries after `after_seq` (None: from the first), oldest first; None when there is no such execution.
+    """Events after `after_seq` (None: from the first), oldest first; None when there is no such execution.
 
     Raises ValueError when `after_seq` has not the form of one.
     """
@@ -33,23 +34,25 @@ async def read_events(
         accepted, folded, entries = await pipe.execute()
     if not accepted and not folded:
         return None
-    items = [_view(seq.decode(), fields) for seq, fields in entries[:limit]]
-    return EventPage(items=items, next_cursor=items[-1].seq if len(entries) > limit else None)
+    lines = [line for entry, fields in entries for line in history_lines(entry, fields)]
+    if after_seq is not None:  # it may be in the middle of the first entry
+        lines = [line for line in lines if _place(line.seq) > _place(after_seq)]
+    items = [_view(line) for line in lines[:limit]]
+    return EventPage(items=items, next_cursor=items[-1].seq if len(lines) > limit else None)
 
 
-def _view(seq: str, fields: dict[bytes, bytes]) -> EventView:
-    attempt = fields.get(b"attempt")
-    data = fields.get(b"data")
+def _place(seq: str) -> tuple[int, int]:
+    position, _, number = seq.partition("-")
+    return int(position), int(number)
+
+
+def _view(line: HistoryLine) -> EventView:
     return EventView(
-        seq=seq,
-        ts=cast("Any", moment(int(fields.get(b"ts", b"0")))),
-        kind=fields.get(b"kind", b"").decode(),
-        node=_text(fields.get(b"node")),
-        attempt=int(attempt) if attempt else None,
-        status=_text(fields.get(b"status")),
-        data=msgspec.Raw(data) if data else None,
+        seq=line.seq,
+        ts=cast("Any", moment(line.ts)),
+        kind=line.kind,
+        node=line.node or None,
+        attempt=line.attempt or None,
+        status=line.status or None,
+        data=msgspec.Raw(line.data) if line.data else None,
     )
-
-
-def _text(value: bytes | None) -> str | None:
-    return value.decode() if value else None

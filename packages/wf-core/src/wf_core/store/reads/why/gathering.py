@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -12,6 +13,7 @@ from redis.asyncio import Redis
 from wf_core import ids
 from wf_core.broker import topics
 from wf_core.states import ExecutionStatus, NodeStatus
+from wf_core.store.codec import HistoryLine, history_lines
 from wf_core.store.keys import PartitionKeys
 from wf_core.store.reads import snapshot as snapshots
 from wf_core.store.reads.layout import Layout, Place
@@ -22,7 +24,7 @@ from wf_core.store.reads.why.survey import MOVING, Survey
 from wf_core.store.reads.workers import read_capacities
 
 MOST_EVENTS = 1000
-"""Newest entries of the history that are looked at."""
+"""Newest lines of the history that are looked at."""
 _FIELDS = ("a", "i", "ch")
 _TIMERS = ("retry", "wait", "approval", "pass", "timeout")
 _WAITS_FOR_KEY = frozenset({"asked", "waiting"})
@@ -97,21 +99,20 @@ async def _known(redis: Redis, around: Surroundings, survey: Survey, nodes: Sequ
         now_ms=around.now_ms,
         fields=found,
         timers={name: int(due) for name, due in zip(timers, dues, strict=True) if due is not None},
-        events=[_happened(entry) for _, entry in events],
+        events=[_happened(line) for line in islice(_newest_first(events), MOST_EVENTS)],
         queues=await _queues(redis, around, queued) if queued else {},
         children=await _children(redis, around, [value for name, value in found.items() if name.startswith("ch:")]),
         hold=await _hold(redis, around, hold),
     )
 
 
-def _happened(entry: dict[bytes, bytes]) -> Happened:
-    data = entry.get(b"data")
-    return Happened(
-        int(entry.get(b"ts", b"0")),
-        entry.get(b"kind", b"").decode(),
-        entry.get(b"node", b"").decode(),
-        _data.decode(data) if data else {},
-    )
+def _newest_first(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[HistoryLine]:
+    for entry, fields in entries:
+        yield from reversed(history_lines(entry, fields))
+
+
+def _happened(line: HistoryLine) -> Happened:
+    return Happened(line.ts, line.kind, line.node, _data.decode(line.data) if line.data else {})
 
 
 async def _children(redis: Redis, around: Surroundings, found: Sequence[bytes]) -> dict[str, str]:
