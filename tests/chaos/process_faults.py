@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 
 from wf_testservers.cluster import EngineProcess
+from wf_testservers.process import stat
 
 from chaos.scene import NotNowError, Scene
 from chaos.supervisor import LONGEST_STOP, pause_child, wake_child
@@ -68,7 +69,7 @@ async def child_pause(scene: Scene, chance: random.Random) -> str:
     """SIGSTOP to a process that runs tasks, later SIGCONT."""
     process, pid = _child(scene, chance)
     seconds = chance.uniform(SHORTEST_PAUSE, LONGEST_PAUSE)
-    parent = process.process.pid
+    parent = stat(pid)[1]
     pause_child(pid)
     asyncio.get_running_loop().call_later(seconds, wake_child, pid, parent)
     return f"{pid} of {process.name} for {seconds:.1f} s"

@@ -16,6 +16,7 @@ from typing import Any
 import pytest_asyncio
 
 from wf_core.wire import TaskMessage
+from wf_worker import forks as forks_module
 from wf_worker.attempts import Attempt, Ended
 from wf_worker.executors import Executors
 from wf_worker.forks import Forks
@@ -149,6 +150,19 @@ async def test_the_fork_server_is_replaced(bench, until, alive):
     await until("a new runner", lambda: bench.executors.runners.current not in (None, child), 20)
 
 
+async def test_a_fork_server_that_hangs_is_replaced(bench, until, monkeypatch):
+    """An attempt whose process does not come is lost, after a while; the next one gets its process."""
+    monkeypatch.setattr(forks_module, "FORK_SECONDS", 1.0)
+    os.kill(bench.executors.forks.server, signal.SIGSTOP)
+    bench.run("lost", "t.process", value=1)
+    await until("it is lost", lambda: "lost" in bench.ended, 20)
+    assert str(bench.ended["lost"].status) == "LOST"
+    monkeypatch.undo()
+    bench.run("next", "t.process", value=2)
+    await until("it ended", lambda: "next" in bench.ended, 20)
+    assert bench.output("next")["value"] == 2
+
+
 async def test_exit_codes_of_forks():
     """How a fork ended is known; one whose sockets are closed ends by itself."""
     forks = Forks()
@@ -192,6 +206,7 @@ sys.stdout.write("not yet flushed ")
 forks = Forks.early()
 assert forks.server, "it must have been forked"
 from wf_core.wire import TaskMessage
+from wf_worker import forks as forks_module
 from wf_worker.executors import Executors
 from wf_worker.frames import Configure
 

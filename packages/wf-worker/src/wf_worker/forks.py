@@ -22,6 +22,8 @@ from wf_worker.forkserver import ENDED, FORKED, KINDS, REPLY
 log = structlog.get_logger(__name__)
 
 Kind = Literal["runner", "process"]
+FORK_SECONDS = 30.0
+"""Longest wait for a child, that of a new fork server included."""
 _STDERR = 2
 _REQUESTS = {name: code for code, name in KINDS.items()}
 
@@ -50,7 +52,7 @@ class Forks:
     """Asks the fork server for children. One that is gone is started again with the next request."""
 
     def __init__(self) -> None:
-        self._lifeline = Lifeline()
+        self._lifeline: Lifeline | None = None
         self._control: socket.socket | None = None
         self._server = 0
         self._process: asyncio.subprocess.Process | None = None
@@ -83,11 +85,19 @@ class Forks:
         except (BrokenPipeError, ConnectionResetError):  # it is gone, and we had not heard
             self._lost()
             asked = await self._ask(kind, link, urgent)
-        return await asked
+        try:
+            return await asyncio.wait_for(asked, FORK_SECONDS)
+        except TimeoutError:
+            if asked in self._asked:  # it still answers nobody: the next child brings another one
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.server, signal.SIGKILL)
+                self._lost()
+            raise
 
     async def close(self) -> None:
         """Ends the server and every child that is left."""
-        self._lifeline.close()
+        if self._lifeline is not None:
+            self._lifeline.close()
         self._lost()
         if self._process is not None:
             await self._process.wait()
@@ -97,6 +107,7 @@ class Forks:
     # --- the server's process
 
     def _fork_server(self) -> None:
+        lifeline = self._lifeline = Lifeline()
         ours, theirs = socket.socketpair()
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
@@ -106,8 +117,8 @@ class Forks:
         self._server = os.fork()
         if not self._server:
             try:
-                forkserver.settle(theirs.fileno(), self._lifeline.reading)
-                forkserver.main(theirs.detach(), self._lifeline.reading)
+                forkserver.settle(theirs.fileno(), lifeline.reading)
+                forkserver.main(theirs.detach(), lifeline.reading)
             finally:
                 os._exit(1)
         theirs.close()
@@ -116,6 +127,7 @@ class Forks:
 
     async def _start_server(self) -> None:
         ours, theirs = socket.socketpair()
+        self._lifeline = self._lifeline or Lifeline()
         fds = (theirs.fileno(), self._lifeline.reading)
         try:
             self._process = await asyncio.create_subprocess_exec(

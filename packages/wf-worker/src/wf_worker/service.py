@@ -40,7 +40,7 @@ class WorkerService:
         self.counters = Counters()
         self.grace = GRACE_SECONDS
         """Seconds that a cancelled or timed out attempt gets to end by itself."""
-        self._forks = forks or Forks()
+        self._forks = forks
         self._queues = _queues(settings)
         self._exit = contextlib.AsyncExitStack()
 
@@ -102,7 +102,7 @@ class WorkerService:
             on_end=self._ended,
             on_free=self._freed,
             grace=self.grace,
-            forks=self._forks,
+            forks=self._forks or Forks(),
         )
         self.supervisor = Supervisor(
             self.settings,

@@ -101,13 +101,12 @@ class Process:
         os.kill(self.pid, signal.SIGCONT)
 
     def children(self) -> list[int]:
-        """Pids of its living child processes, in order."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                state, parent = stat(int(entry.name))
-                if parent == self.pid and state != "Z":
-                    found.append(int(entry.name))
+        """Pids of its living child processes, and of theirs, in order."""
+        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        living = {pid: parent for pid, (state, parent) in ((pid, stat(pid)) for pid in pids) if state != "Z"}
+        found: set[int] = set()
+        while more := {pid for pid, parent in living.items() if parent in {self.pid, *found}} - found:
+            found |= more
         return sorted(found)
 
     @property
