@@ -183,13 +183,19 @@ class User:
             asking.answers += 1
 
     async def _say_again(self, head: Head) -> None:
-        """What Redis refused that had gone back; and all that the log has lost, if it has."""
+        """What Redis refused that had gone back; and all that the log has lost, if it has.
+
+        And a `resume` that was refused, since the execution had ended before its `pause` was folded: once it was
+        retried, it is paused after all.
+        """
         job, lost = self._job, self._world.kind.loses_log
         job.repeated += 1
         if lost and head.status == verbs.PENDING:
             await self._order(verbs.TRIGGER, f"{job.key}-again{job.repeated}", None, self._input)
         for deed in job.deeds:
-            if deed.verb in ("resume", "signal") and (lost or (deed.refused and self._world.kind.loses_state)):
+            is_paused = deed.verb == "resume" and head.status == verbs.PAUSED
+            refused = deed.refused and (self._world.kind.loses_state or is_paused)
+            if deed.verb in ("resume", "signal") and (lost or refused):
                 key = f"{deed.key}-again{job.repeated}" if lost else deed.key
                 deed.refused = await self._command(deed, key) is None
 

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _USUAL = gc.get_threshold()
-_RARE = (50_000, 20, 100)
-"""Objects made and not freed before the youngest are looked at, and how often that goes on to older ones."""
+_RARE = (20_000, 10, 10)
+"""Objects made and not freed before the youngest are looked at, and after how many looks those that stayed are, too.
+
+What became garbage in a circle after it was looked at twice stays for two million objects at most.
+"""
 
 
 def collect_rarely() -> None:

@@ -11,8 +11,8 @@ from wf_core.settings import Settings
 class Service(Protocol):
     """The API, an orchestrator or a worker, constructed with `Settings`; several may share one loop (`wf dev`).
 
-    A worker's class also has `early()`, which gives a factory: called while the process has one thread and no loop, when
-    it is safe to fork.
+    A worker's class also has `early()`, which gives a factory: called while the process has one thread and no loop, the
+    time to fork.
     """
 
     def __init__(self, settings: Settings) -> None: ...

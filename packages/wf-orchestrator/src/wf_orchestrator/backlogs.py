@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
@@ -112,33 +112,35 @@ class Backlogs:
         Who was heard since then (Unix ms) counts. Two round trips.
         """
         keys, pipe = self._keys, self._pipeline()
-        pipe.hset(keys.backlogs, orchestrator, msgspec.json.encode(own))
         pipe.hgetall(keys.backlogs)  # before the list: who is in it and not yet listed must not be taken for gone
         pipe.zrange(keys.orchestrators, 0, -1, withscores=True)
         pipe.zrangebyscore(keys.workers, workers_since, "+inf")
-        _, told, listed, workers = await pipe.execute()
-        if gone := told.keys() - {name for name, _ in listed} - {orchestrator.encode()}:
-            await cast("Any", self._redis).hdel(keys.backlogs, *gone)
-        others: dict[str, list[list[int]]] = {}
-        for name, heard in listed:
-            if heard >= owners_since and name in told and name.decode() != orchestrator:
-                for queue, levels in _told.decode(told[name]).items():
-                    others.setdefault(queue, []).append(levels)
-        room = Room(others=others)
-        for worker in await self._workers([worker_id.decode() for worker_id in workers]):
-            for queue in worker.queues:
-                room.free[queue] = room.free.get(queue, 0) + worker.free
-                if worker.waiting:
-                    room.busy.add(queue)
-                elif worker.free:
-                    room.idle.add(queue)
-        return room
-
-    async def _workers(self, ids: Sequence[str]) -> list[_Worker]:
+        told, listed, workers = await pipe.execute()
         pipe = self._pipeline()
-        for worker_id in ids:
-            pipe.get(self._keys.worker(worker_id))
-        return [_worker.decode(entry) for entry in (await pipe.execute() if ids else []) if entry]
+        for worker_id in workers:
+            pipe.get(keys.worker(worker_id.decode()))
+        if (word := msgspec.json.encode(own)) != told.pop(orchestrator.encode(), b"{}"):
+            pipe.hset(keys.backlogs, orchestrator, word)
+        if gone := told.keys() - {name for name, _ in listed}:
+            pipe.hdel(keys.backlogs, *gone)
+        entries = (await pipe.execute())[: len(workers)]
+        heard = [told[name] for name, since in listed if since >= owners_since and name in told]
+        return _room(map(_told.decode, heard), map(_worker.decode, filter(None, entries)))
 
     def _pipeline(self) -> Any:
         return self._redis.pipeline(transaction=False)
+
+
+def _room(others: Iterable[Mapping[str, list[int]]], workers: Iterable[_Worker]) -> Room:
+    room = Room()
+    for backlog in others:
+        for queue, levels in backlog.items():
+            room.others.setdefault(queue, []).append(levels)
+    for worker in workers:
+        for queue in worker.queues:
+            room.free[queue] = room.free.get(queue, 0) + worker.free
+            if worker.waiting:
+                room.busy.add(queue)
+            elif worker.free:
+                room.idle.add(queue)
+    return room

@@ -64,18 +64,23 @@ class Credits:
         """What waits in memory to be sent, by queue and level."""
         return {name: levels for name, queue in self._queues.items() if any(levels := queue.levels())}
 
-    def look(self, room: Room) -> None:
-        """Derives everything anew, from what workers and the other owners say."""
-        self.room = room
+    def survey(self) -> None:
+        """Derives anew what is on its way. Just after claims were looked at: they grow old within a task's time."""
         self._partitions = [partition for partition in self._partitions if not partition.closed]
         for partition in self._partitions:
             self._enter(partition)
         for queue in self._queues.values():
             queue.survey(self._partitions)
-            queue.heed(room)
-            queue.adapt(room)
             for partition in queue.tidy():
                 queue.grant_one(partition)
+            queue.grant(self._monotonic())
+
+    def heed(self, room: Room) -> None:
+        """Takes in what workers and the other owners say."""
+        self.room = room
+        for queue in self._queues.values():
+            queue.heed(room)
+            queue.adapt(room)
             queue.grant(self._monotonic())
 
     def arrived(self, partition: Partition) -> None:
@@ -186,8 +191,8 @@ class _Queue:
 
     @property
     def _out(self) -> int:
-        """Messages on their way, but for one of each partition."""
-        return max(0, self._flight - self._running) - len(self._moving)
+        """Messages on their way, but for one of each partition. Below 0: so many ended since the last look."""
+        return self._flight - self._running - len(self._moving)
 
     def _unclaimed(self, partition: Partition) -> int:
         """What of this queue a partition has on its way."""

@@ -57,6 +57,8 @@ class Sender:
         self._context = context
         self._next = random.randrange(context.task_partitions) if start is None else start
         self._ensured: set[str] = set()
+        self._lanes: dict[str, list[TopicPartition]] = {}
+        """Task partitions by queue."""
         self._incarnation = context.incarnation
 
     async def send(self, entries: Sequence[OutboxEntry], load: Mapping[TopicPartition, int]) -> Sending:
@@ -87,22 +89,25 @@ class Sender:
         self, entries: Sequence[OutboxEntry], load: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, list[OutboxEntry]]:
         groups: defaultdict[TopicPartition, list[OutboxEntry]] = defaultdict(list)
-        lanes: dict[str, list[tuple[int, int, TopicPartition]]] = {}
+        heaps: dict[str, list[tuple[int, int, TopicPartition]]] = {}
         for entry in entries:
-            if entry.queue not in lanes:
-                lanes[entry.queue] = self._lanes(entry.queue, load)
-            messages, turn, lane = lanes[entry.queue][0]
+            heap = heaps.get(entry.queue)
+            if heap is None:
+                heap = heaps[entry.queue] = self._emptiest(entry.queue, load)
+            messages, turn, lane = heap[0]
             groups[lane].append(entry)
-            heapq.heapreplace(lanes[entry.queue], (messages + 1, turn, lane))
+            heapq.heapreplace(heap, (messages + 1, turn, lane))
         self._next = (self._next + len(entries)) % self._context.task_partitions
         return groups
 
-    def _lanes(self, queue: str, load: Mapping[TopicPartition, int]) -> list[tuple[int, int, TopicPartition]]:
+    def _emptiest(self, queue: str, load: Mapping[TopicPartition, int]) -> list[tuple[int, int, TopicPartition]]:
         """A heap of task partitions with what lies in them, those whose turn it is before their equals."""
-        number = self._context.task_partitions
-        topic = topics.tasks(self._context.namespace, queue)
-        found = [TopicPartition(topic, (self._next + turn) % number) for turn in range(min(number, LANES))]
-        heap = [(load.get(lane, 0), turn, lane) for turn, lane in enumerate(found)]
+        lanes = self._lanes.get(queue)
+        if lanes is None:
+            topic = topics.tasks(self._context.namespace, queue)
+            lanes = self._lanes[queue] = [TopicPartition(topic, n) for n in range(self._context.task_partitions)]
+        in_turn = [*lanes[self._next :], *lanes[: self._next]][:LANES]
+        heap = [(load.get(lane, 0), turn, lane) for turn, lane in enumerate(in_turn)]
         heapq.heapify(heap)
         return heap
 

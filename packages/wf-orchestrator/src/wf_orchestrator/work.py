@@ -100,7 +100,7 @@ class Work:
             owners_since=now_ms - context.lease_ms,
             workers_since=now_ms - round(context.settings.death_seconds * 1000),
         )
-        context.credits.look(room)
+        context.credits.heed(room)
 
     async def refresh_timers(self) -> None:
         """Timers that come into reach are read."""
@@ -112,6 +112,7 @@ class Work:
         for number, claims in seen.claims.items():
             if (partition := self.ownership.partitions.get(number)) is not None:
                 partition.sent.look(claims.holders, self._context.incarnation)
+        self._context.credits.survey()
         await self._each(lambda partition: sweeps.dead(self._context, partition, seen))
 
     async def sweep(self) -> None:

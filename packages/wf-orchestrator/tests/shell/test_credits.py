@@ -50,6 +50,12 @@ def send(ours: Credits, partition: Partition) -> list[OutboxEntry]:
     return sent
 
 
+def look(ours: Credits, room: Room) -> None:
+    """What happens four times a second."""
+    ours.heed(room)
+    ours.survey()
+
+
 def flush(ours: Credits, partition: Partition) -> list[str]:
     """The tokens that are sent now."""
     return [one.token for one in send(ours, partition)]
@@ -84,7 +90,8 @@ class World:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = itertools.count()
         self._waking: set[int] = set()
-        self.at(0.0, self._look)
+        self._hear()
+        self.at(self.random.random() * LOOK, self._look)
         for worker in range(len(self.free)):
             self.at(self.random.random() * HEARTBEAT, lambda worker=worker: self._publish(worker))
 
@@ -141,19 +148,25 @@ class World:
         self.at(HEARTBEAT, lambda: self._publish(worker))
 
     def _look(self) -> None:
-        told = [owner.credits.backlog() for owner in self.owners]
-        for n, owner in enumerate(self.owners):
+        for owner in self.owners:
             for partition in owner.partitions:
                 partition.sent.look(self.claimed, "i")
-            others = [backlog["default"] for at, backlog in enumerate(told) if at != n and "default" in backlog]
-            free = sum(number for number, _ in self.published)
-            idle, busy = (
-                {"default"} if any(holds(*one) for one in self.published) else set()
-                for holds in (lambda number, waiting: number and not waiting, lambda _, waiting: waiting)
-            )
-            owner.credits.look(Room({"default": free}, idle, busy, {"default": others}))
+            owner.credits.survey()
         self._send()
         self.at(LOOK, self._look)
+
+    def _hear(self) -> None:
+        told = [owner.credits.backlog() for owner in self.owners]
+        free = sum(number for number, _ in self.published)
+        idle, busy = (
+            {"default"} if any(holds(*one) for one in self.published) else set()
+            for holds in (lambda number, waiting: number and not waiting, lambda _, waiting: waiting)
+        )
+        for n, owner in enumerate(self.owners):
+            others = [backlog["default"] for at, backlog in enumerate(told) if at != n and "default" in backlog]
+            owner.credits.heed(Room({"default": free}, idle, busy, {"default": others}))
+        self._send()
+        self.at(LOOK, self._hear)
 
 
 def many(count: int, name: str = "w", **fields: int) -> list[OutboxEntry]:
@@ -244,10 +257,10 @@ def test_without_a_worker_one_message_is_sent():
     partition.outbox.add(many(100))
     for _ in range(3):
         ours.arrived(partition)
-        ours.look(Room())
+        look(ours, Room())
         flush(ours, partition)
     assert len(partition.sent) == 1
-    ours.look(Room({"default": 4}))
+    look(ours, Room({"default": 4}))
     assert len(flush(ours, partition)) == PER_SLOT * 4
 
 
@@ -256,7 +269,7 @@ def test_each_queue_has_its_own_credits():
     ours = Credits("ns", lambda: 0.0)
     partition = partition_of(ours)
     partition.outbox.add([*many(100), *(entry(f"gpu{i}", queue="gpu") for i in range(3))])
-    ours.look(Room({"gpu": 8}))
+    look(ours, Room({"gpu": 8}))
     assert sorted(token[:3] for token in flush(ours, partition)) == ["gpu", "gpu", "gpu", "w0/"]
 
 
@@ -266,11 +279,11 @@ def test_claims_make_room_and_results_too():
     partition = partition_of(ours)
     partition.outbox.add(many(100))
     room = Room({"default": 2})
-    ours.look(room)
+    look(ours, room)
     sent = flush(ours, partition)
     assert len(sent) == 1 + PER_SLOT * 2
     partition.sent.look(set(sent[:2]), "i")
-    ours.look(room)
+    look(ours, room)
     assert len(flush(ours, partition)) == 2
     for token in sent[:4]:
         del partition.sent[token]
@@ -286,7 +299,7 @@ def test_what_was_sent_to_a_log_that_is_gone_takes_no_room():
         partition.sent[f"old{i}/n/1"] = Sent(Where(LANE, i, "before"), 0.0)
     partition.outbox.add(many(100))
     partition.sent.look(set(), "i")
-    ours.look(Room({"default": 10}))
+    look(ours, Room({"default": 10}))
     assert len(flush(ours, partition)) == 1 + PER_SLOT * 10
 
 
@@ -294,7 +307,7 @@ def test_what_could_not_be_sent_may_be_sent_again():
     """Credits of entries that came back, or that ended while they waited, are not lost."""
     ours = Credits("ns", lambda: 0.0)
     partition = partition_of(ours)
-    ours.look(Room({"default": 5}))
+    look(ours, Room({"default": 5}))
     for _ in range(20):
         partition.outbox.add(many(10))
         ours.arrived(partition)
@@ -315,7 +328,7 @@ def test_nothing_is_granted_to_a_partition_that_is_not_live_or_was_let_go():
         partition.outbox.add(many(100, f"p{partition.number}-"))
     late.live = False
     gone.close()
-    ours.look(Room({"default": 10}))
+    look(ours, Room({"default": 10}))
     assert [len(flush(ours, partition)) for partition in (late, gone, other)] == [0, 0, 21]
     assert ours.backlog() == {"default": [0] * 4 + [79] + [0] * 5}
     late.live = True

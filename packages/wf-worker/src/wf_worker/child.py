@@ -78,11 +78,17 @@ class RunnerChild:
                     self._crew.run(functools.partial(self._run_in_thread, frame, context))
             elif isinstance(frame, Cancel) and (task := self._tasks.get(frame.id)):
                 self._contexts[frame.id].cancel()
-                # Later than its first step: a task that is cancelled before that never runs, and would not say so.
-                self._loop.call_soon(task.cancel)
+                self._cancel_soon(task)
 
     def _start(self, run: Run, context: Context) -> None:
-        self._tasks[run.id] = self._loop.create_task(self._run_async(run, context), name=f"{run.execution}/{run.node}")
+        task = self._loop.create_task(self._run_async(run, context), name=f"{run.execution}/{run.node}")
+        self._tasks[run.id] = task
+        if context.cancelled:  # it came by the crew, and its cancel may have been read here first
+            self._cancel_soon(task)
+
+    def _cancel_soon(self, task: asyncio.Task[None]) -> None:
+        """Later than its first step: a task that is cancelled before that never runs, and would not say so."""
+        self._loop.call_soon(_cancel_once, task)
 
     async def _run_async(self, run: Run, context: Context) -> None:
         done = await self._runner.run_async(run, context)
@@ -132,6 +138,11 @@ class RunnerChild:
             self._link.post(done)
         else:
             self._link.send(done)
+
+
+def _cancel_once(task: asyncio.Task[None]) -> None:
+    if not task.cancelling():
+        task.cancel()
 
 
 class ProcessChild:

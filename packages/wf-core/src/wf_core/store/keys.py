@@ -142,7 +142,7 @@ class InstallationKeys:
         return f"{self.namespace}:wk"
 
     def worker(self, worker_id: str) -> str:
-        """String with a time to live: JSON of host, pid, queues, slots, free, catalogue hash, broken tasks.
+        """String with a time to live: JSON of host, pid, queues, slots, free, waiting, catalogue hash, broken tasks.
 
         worker.
         """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wf_core import ids
-from wf_core.states import NodeStatus, ScopeState
+from wf_core.states import AttemptStatus, NodeStatus, ScopeState
 from wf_core.store.codec import pack_attempts, unpack_attempts
 from wf_orchestrator.machine import admission, continuing, control, restore, scopes
 from wf_orchestrator.machine.effects import SetTimer
@@ -20,7 +20,7 @@ from wf_orchestrator.machine.state import UNTOUCHED, Cell
 from wf_orchestrator.machine.transitions import ExecutionEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from wf_core.wire import Retried
     from wf_orchestrator.machine.scope import Scope
@@ -36,12 +36,13 @@ def retried(step: Step, event: Retried) -> None:
     if x.results is None or x.plan is None:
         raise RuntimeError(f"execution {x.id} was loaded without its results")
     again = choose(x, event.nodes, x.results)
+    doubtful = _doubtful(x, x.results)
     step.turn(ExecutionEvent.RETRY)
     _open_execution(step, event)
     inside = _by_container(x)
     _drop(step, again.dropped, inside)
     for index in again.nodes:
-        _begin_anew(step, index)
+        _begin_anew(step, index, doubtful)
         _drop(step, inside.get(index, ()), inside)
     for index in again.resumed:
         _resume(step, index, again)
@@ -87,14 +88,28 @@ def _open(step: Step, scope: Scope) -> None:
         _write(step, f"o:{scope.key}", None)
 
 
-def _begin_anew(step: Step, index: int) -> None:
+def _doubtful(x: Execution, results: Mapping[str, bytes]) -> set[str]:
+    """Scopes in which a worker may have begun nodes that nobody knows of: an attempt was cancelled there.
+
+    Only the result of such a one is refused although its worker is heard.
+    """
+    found: set[str] = set()
+    for name, packed in results.items() if x.continued else ():
+        index = x.index_of(name.removeprefix("a:")) if name.startswith("a:") else None
+        if index is not None and any(one.status is AttemptStatus.CANCELLED for one in unpack_attempts(packed)):
+            found.add(x.owner[index].key)
+    return found
+
+
+def _begin_anew(step: Step, index: int, doubtful: Container[str]) -> None:
     """A node has not begun; the numbers of its attempts go on."""
     x = step.x
     attempt, path = x.cells[index].attempt, x.path(index)
-    attempts = unpack_attempts((x.results or {}).get("a:" + path)) if x.continued else []
-    if (unknown := continuing.used_up(step, index, attempts)) is not None:
-        attempt = unknown.attempt
-        _write(step, "a:" + path, pack_attempts([*attempts, unknown]))
+    if x.owner[index].key in doubtful:
+        attempts = unpack_attempts((x.results or {}).get("a:" + path))
+        if (unknown := continuing.used_up(step, index, attempts)) is not None:
+            attempt = unknown.attempt
+            _write(step, "a:" + path, pack_attempts([*attempts, unknown]))
     step.put_cell(index, Cell(attempt=attempt) if attempt else UNTOUCHED)
     for name in ("o:", "i:", "c:"):
         _write(step, name + path, None)
