@@ -6,7 +6,7 @@ import asyncio
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Uvloop's where it is installed: an option, never a requirement."""
+    """Uvloop's, and the usual one on systems that it is not made for."""
     try:
         import uvloop
     except ImportError:
