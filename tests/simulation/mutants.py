@@ -132,6 +132,7 @@ def _wall_silence(self: Any, worker: str, asked: float) -> float:
 
 _COUNTER = "redis.call('HINCRBY', KEYS[4], ARGV[1], 1)"
 _WALL = "redis.call('HSET', KEYS[4], ARGV[1], now)"
+_WALL_IN_CLAIM = f"local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) {_WALL}"
 
 
 # --- workers and users
@@ -251,7 +252,8 @@ MUTANTS: dict[str, Mutant] = {
     "no dead sweep": Mutant(patch=_patched(sweeps, "dead", _nothing)),
     "no accepted sweep": Mutant(patch=_patched(sweeps, "accepted", _nothing)),
     "heartbeat as wall time": Mutant(
-        {"BEAT": ((_COUNTER, _WALL),), "CLAIM": ((_COUNTER, _WALL),)}, _patched(Watch, "silent_for", _wall_silence)
+        {"BEAT": ((_COUNTER, _WALL),), "CLAIM": ((_COUNTER, _WALL_IN_CLAIM),)},
+        _patched(Watch, "silent_for", _wall_silence),
     ),
     "claim without check": Mutant({"CLAIM": (("elseif not claim then", "elseif true then"),)}),
     "commit before claim": Mutant(patch=_patched(Intake, "_claim", _commit_first)),
