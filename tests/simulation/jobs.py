@@ -62,6 +62,8 @@ class Job:
     started: bool = False
     ended: bool = False
     retried: int = 0
+    retrying: bool = False
+    """It was asked for, and not answered yet."""
     repeated: int = 0
     asks: dict[str, Asking] = field(init=False)
     """By approval."""

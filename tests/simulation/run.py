@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 from simulation.mutants import MUTANTS, NONE
 from simulation.patches import installed
 from simulation.world import World
+from wf_core.store.reads import documents
 
 RERUNS = 120
 """Runs that are spent on making a failing seed smaller."""
@@ -46,7 +48,8 @@ def run(seed: int, world: str, mutant: str = "", **limits: Any) -> tuple[World, 
     rule = MUTANTS[mutant] if mutant else NONE
     one = World(seed, world, rule, **limits)
     violated = ""
-    with rule.patch():
+    fresh = mock.patch.object(documents, "tables", documents.NodeTables())  # or a seed would depend on those before it
+    with rule.patch(), fresh:
         try:
             one.run()
         except Exception as error:  # noqa: BLE001 - whatever a run raises is its violation

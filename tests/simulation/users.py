@@ -140,10 +140,11 @@ class User:
         calm = not self._world.faults.active
         if head is None:  # lost for good
             return True
-        if head.status in (verbs.COMPLETED, verbs.FAILED, verbs.CANCELLED):
-            if job.retried < job.retries:
-                await self._retry()
-                return False
+        has_ended = head.status in (verbs.COMPLETED, verbs.FAILED, verbs.CANCELLED)
+        if job.retrying or (has_ended and job.retried < job.retries):
+            await self._retry()
+            return False
+        if has_ended:
             return calm or not kind.loses_log
         for node in job.story.approvals:
             await self._answer(node, again=calm and kind.loses_log)
@@ -154,6 +155,7 @@ class User:
     async def _retry(self) -> None:
         """Once more, from what failed; after that it may wait for the same signals again."""
         job, number = self._job, self._job.retried
+        job.retrying = True  # whichever process gets the answer goes on from there
         nodes = [job.story.first] if job.from_first else []
         verb = verbs.RETRY_FROM if nodes else verbs.RETRY
 
@@ -164,6 +166,7 @@ class User:
             self._world.counts["retried"] += 1
             job.deeds += [Deed("signal", f"{job.key}-{name}-after{number}", 0.0, name) for name in job.story.signals]
         job.retried += 1
+        job.retrying = False
 
     async def _answer(self, node: str, *, again: bool) -> None:
         """Answers an approval, once for each time that it asks."""
@@ -185,8 +188,8 @@ class User:
     async def _say_again(self, head: Head) -> None:
         """What Redis refused that had gone back; and all that the log has lost, if it has.
 
-        And a `resume` that was refused, since the execution had ended before its `pause` was folded: once it was
-        retried, it is paused after all.
+        And `resume`, while the execution is paused: it may have ended before its `pause` was folded, and a `retry` then
+        finds that record still under way.
         """
         job, lost = self._job, self._world.kind.loses_log
         job.repeated += 1
@@ -194,9 +197,9 @@ class User:
             await self._order(verbs.TRIGGER, f"{job.key}-again{job.repeated}", None, self._input)
         for deed in job.deeds:
             is_paused = deed.verb == "resume" and head.status == verbs.PAUSED
-            refused = deed.refused and (self._world.kind.loses_state or is_paused)
-            if deed.verb in ("resume", "signal") and (lost or refused):
-                key = f"{deed.key}-again{job.repeated}" if lost else deed.key
+            refused = deed.refused and self._world.kind.loses_state
+            if deed.verb in ("resume", "signal") and (lost or is_paused or refused):
+                key = f"{deed.key}-again{job.repeated}" if lost or is_paused else deed.key
                 deed.refused = await self._command(deed, key) is None
 
     # --- requests
