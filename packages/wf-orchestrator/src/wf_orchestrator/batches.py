@@ -200,8 +200,8 @@ def _remember(partition: Partition, news: _News, effect: Effect, order: Order | 
 
 
 def _entry(effect: Dispatch) -> OutboxEntry:
-    message = effect.message
-    return OutboxEntry(float(outbox_score(effect)), effect.token, effect.queue, wire.encode(message), message.queued_at)
+    score, queued_at = float(outbox_score(effect)), effect.message.queued_at
+    return OutboxEntry(score, effect.token, effect.queue, effect.packed, queued_at)
 
 
 def _word_for_workers(effect: Effect) -> str:

@@ -121,17 +121,19 @@ class Queries:
         }
 
     async def executions(self, keys: PartitionKeys, ids: Sequence[str]) -> dict[str, StoredExecution]:
-        """Those of the executions that exist."""
+        """Those of the executions that exist. Most that are asked for do not: they are about to be created."""
         pipe = self._pipeline()
         for execution_id in ids:
             pipe.hgetall(keys.execution(execution_id))
+        known = {i: fields for i, fields in zip(ids, await pipe.execute() if ids else [], strict=True) if fields}
+        pipe = self._pipeline()
+        for execution_id in known:
             pipe.get(keys.nodes(execution_id))
             pipe.hgetall(keys.scopes(execution_id))
-        found = await pipe.execute() if ids else []
+        rest = await pipe.execute() if known else []
         return {
             execution_id: StoredExecution(_named(fields), cells or b"", _named(scopes))
-            for execution_id, fields, cells, scopes in zip(ids, found[::3], found[1::3], found[2::3], strict=True)
-            if fields
+            for (execution_id, fields), cells, scopes in zip(known.items(), rest[::2], rest[1::2], strict=True)
         }
 
     async def results(self, keys: PartitionKeys, wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, bytes]]:

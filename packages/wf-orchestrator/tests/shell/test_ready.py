@@ -30,7 +30,7 @@ def drained(queue: ReadyQueue) -> list[str]:
 def test_levels_are_priorities():
     """Level 0 is the highest priority; the place of a dispatch says which one it has."""
     message = TaskMessage(execution="x", node="n", attempt=1, task="t", params=b"", workflow="w", queued_at=1)
-    places = [outbox_score(Dispatch("x/n/1", "q", p, 2**40, message, node("n", 0))) for p in range(LEVELS)]
+    places = [outbox_score(Dispatch("x/n/1", "q", p, 2**40, message, node("n", 0), b"")) for p in range(LEVELS)]
     assert [level_of(float(place)) for place in places] == [*range(LEVELS)][::-1]
 
 

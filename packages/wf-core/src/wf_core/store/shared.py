@@ -54,6 +54,7 @@ class _Line(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=DefaultParser.parse_error)
         self._waiting: deque[_Asked] = deque()
+        self._unsent: list[bytes] = []
         self._watch: asyncio.TimerHandle | None = None
 
     async def connect(self, connection: Any) -> None:
@@ -63,14 +64,19 @@ class _Line(asyncio.Protocol):
         self.is_open = True
 
     def ask(self, commands: bytes, count: int) -> asyncio.Future[list[Any]]:
-        """Sends `count` packed commands; the future of their replies, errors among them. Raises ConnectionError."""
+        """The future of the replies to `count` packed commands, errors among them. Raises ConnectionError.
+
+        They leave in this turn of the loop, with what else is asked in it: a system call costs more than a command.
+        """
         if not self.is_open:
             raise ConnectionError("the connection to Redis was closed")
         asked = _Asked(count, self._loop.time(), self._loop.create_future())
         self._waiting.append(asked)
         if self._watch is None and self._patience is not None:
             self._watch = self._loop.call_later(self._patience, self._look)
-        self._transport.write(commands)
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(commands)
         return asked.replies
 
     def data_received(self, data: bytes) -> None:
@@ -103,6 +109,11 @@ class _Line(asyncio.Protocol):
         for asked in waiting:
             if not asked.replies.done():
                 asked.replies.set_exception(error)
+
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self.is_open:
+            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     def _look(self) -> None:
         self._watch = None

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 class Dispatch(msgspec.Struct, frozen=True, gc=False):
     """An attempt enters the in-flight set and the outbox of its queue.
 
-    `seq` grows with each dispatch of the partition; `ready` is what a scheduling policy sees.
+    `seq` grows with each dispatch of the partition, `ready` is what a scheduling policy sees, `packed` the message as
+    it is stored and sent.
     """
 
     token: str
@@ -48,6 +49,7 @@ class Dispatch(msgspec.Struct, frozen=True, gc=False):
     seq: int
     message: TaskMessage
     ready: ReadyNode
+    packed: bytes
 
 
 class Begun(msgspec.Struct, frozen=True, gc=False):

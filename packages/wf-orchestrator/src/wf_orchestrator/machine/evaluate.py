@@ -48,11 +48,11 @@ def params(x: Execution, index: int) -> bytes:
     """The parameters of a node as a JSON object. Raises one of EVALUATION_ERRORS."""
     node = x.node(index)
     limit = x.settings.max_payload_bytes * PARAMS_FACTOR
-    what = f"the object of parameters of node {x.path(index)!r}"
-    if not node.params.is_constant:
-        return payload.encode(render(x, index, node.params), limit=limit, what=what)
-    data = node.params.constant_json
-    return data if len(data) <= limit else payload.encode(payload.decode(data), limit=limit, what=what)
+    constant = node.params.is_constant
+    if constant and len(node.params.constant_json) <= limit:
+        return node.params.constant_json
+    value = payload.decode(node.params.constant_json) if constant else render(x, index, node.params)
+    return payload.encode(value, limit=limit, what=f"the object of parameters of node {x.path(index)!r}")
 
 
 def encoded(x: Execution, index: int, template: Template, what: str, factor: int = PARAMS_FACTOR) -> bytes:

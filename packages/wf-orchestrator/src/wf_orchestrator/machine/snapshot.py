@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from wf_core.states import ExecutionStatus, NodeStatus
 from wf_core.store.codec import MOST_LINES, PackedLine, pack_history, pack_node
-from wf_core.wire import encode
 from wf_orchestrator.machine import fields
 from wf_orchestrator.machine.concurrency import pack
 from wf_orchestrator.machine.effects import (
@@ -232,7 +231,7 @@ def _flight_ops(keys: PartitionKeys, batch: _Batch) -> Iterator[Op]:
     yield ("HSET", keys.in_flight, *_flat([*many, *((e.token, str(e.message.queued_at)) for e in entries)]))
     if many:
         yield ("HDEL", keys.in_flight, "")
-    yield ("HSET", keys.messages, *_flat((e.token, encode(e.message)) for e in entries))
+    yield ("HSET", keys.messages, *_flat((e.token, e.packed) for e in entries))
     for queue in dict.fromkeys(e.queue for e in entries):
         yield ("ZADD", keys.outbox(queue), *_flat((outbox_score(e), e.token) for e in entries if e.queue == queue))
 

@@ -15,7 +15,7 @@ import msgspec
 from wf_core import ids
 from wf_core.states import AttemptStatus, NodeStatus, ScopeState
 from wf_core.store.codec import AttemptRecord, pack_attempts, pack_scope
-from wf_core.wire import Failure, TaskMessage
+from wf_core.wire import Failure, TaskMessage, encode
 from wf_orchestrator.machine import continuing, fields, scopes
 from wf_orchestrator.machine.effects import (
     Begun,
@@ -243,8 +243,8 @@ class Step:
             id=node.id if then else "",
             then=then,
         )
-        token = ids.token(x.id, path, attempt)
-        self.effect(Dispatch(token, node.queue, node.priority, self.partition.seq, message, x.ready_node(index)))
+        token, seq, ready = ids.token(x.id, path, attempt), self.partition.seq, x.ready_node(index)
+        self.effect(Dispatch(token, node.queue, node.priority, seq, message, ready, encode(message)))
         if node.queue_timeout_ms is not None:
             self.set_timer("queue", index, self.now + node.queue_timeout_ms)
         self.tell("node.queued", index)
