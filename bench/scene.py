@@ -35,6 +35,17 @@ _LOOK = 0.05
 _RECORDS = 500
 """That are appended at once."""
 
+
+@dataclass(frozen=True)
+class Size:
+    """How many of everything an installation has. `lanes` are the partitions of each task topic."""
+
+    partitions: int = PARTITIONS
+    lanes: int = 8
+    orchestrators: int = 1
+    workers: int = 1
+
+
 Prepare = Callable[[int, str], Awaitable[None]]
 """Writes into Redis before the engine starts, given its port and the namespace."""
 
@@ -177,19 +188,17 @@ def _per(before: Reading, after: Reading, number: float) -> Cost:
 
 
 @contextlib.asynccontextmanager
-async def scene(
-    *,
-    partitions: int = PARTITIONS,
-    orchestrators: int = 1,
-    workers: int = 1,
-    log: str = "redis",
-    prepare: Prepare | None = None,
-) -> AsyncIterator[Scene]:
+async def scene(size: Size = Size(), *, log: str = "redis", prepare: Prepare | None = None) -> AsyncIterator[Scene]:
     """An engine on servers of its own: an API, orchestrators and workers, on what `prepare` wrote into Redis."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(start_redis(folder / "redis"))
-        more = {"APP_PARTITIONS": str(partitions), "APP_LOG_LEVEL": "WARNING", "APP_WORKER_GRACE": "0"}
+        more = {
+            "APP_PARTITIONS": str(size.partitions),
+            "APP_TASK_PARTITIONS": str(size.lanes),
+            "APP_LOG_LEVEL": "WARNING",
+            "APP_WORKER_GRACE": "0",
+        }
         kafka = stack.enter_context(start_kafka(_made(folder / "kafka"))) if log == "kafka" else None
         environment = {**variables(server.port, kafka.bootstrap if kafka else None), **more}
         settings = Settings.model_validate({k.removeprefix("APP_").lower(): v for k, v in environment.items()})
@@ -197,11 +206,11 @@ async def scene(
             await prepare(server.port, settings.namespace)
         cluster = stack.enter_context(Cluster(environment, folder))
         cluster.start("api")
-        for _ in range(orchestrators):
+        for _ in range(size.orchestrators):
             cluster.start("orchestrator")
-        for _ in range(workers):
+        for _ in range(size.workers):
             cluster.start("worker", "--slots", str(SLOTS))
-        await cluster.ready(workers=workers, seconds=120)
+        await cluster.ready(workers=size.workers, seconds=120)
         async with Redis(host=server.host, port=server.port, socket_timeout=60) as redis:
             broker = open_log(settings, redis)
             await broker.start()

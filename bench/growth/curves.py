@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.growth.writing import Template, template, write
-from bench.scene import Cost, Prepare, Scene, per_event, scene
+from bench.scene import Cost, Prepare, Scene, Size, per_event, scene
 from bench.workloads import diamond_document, fan_document
 from wf_core import ids
 
@@ -80,7 +80,17 @@ async def partitions(quick: bool) -> Curve:
     sizes = (1, 8, 64) if quick else (1, 4, 16, 64)
     costs = []
     for size in sizes:
-        async with scene(partitions=size) as here:
+        async with scene(Size(partitions=size)) as here:
+            costs.append(await _diamonds(here, quick=quick))
+    return Curve(sizes, {"diamonds": costs})
+
+
+async def lanes(quick: bool) -> Curve:
+    """Diamonds with so many partitions of the task topic."""
+    sizes = (1, 8, 32) if quick else (1, 8, 32, 128)
+    costs = []
+    for size in sizes:
+        async with scene(Size(lanes=size)) as here:
             costs.append(await _diamonds(here, quick=quick))
     return Curve(sizes, {"diamonds": costs})
 
@@ -90,7 +100,7 @@ async def rest(quick: bool) -> Curve:
     sizes = (1, 8, 64) if quick else (1, 4, 16, 64)
     costs = []
     for size in sizes:
-        async with scene(partitions=size) as here:
+        async with scene(Size(partitions=size)) as here:
             await asyncio.sleep(1)
             costs.append(await here.rest(_REST))
     return Curve(sizes, {"at rest": costs})
@@ -100,7 +110,7 @@ async def running(quick: bool) -> Curve:
     """A second in which so many attempts run on four workers and nothing else happens."""
     sizes = (0, 100, 1_000) if quick else (0, 100, 1_000, 4_000)
     costs = []
-    async with scene(workers=_WORKERS) as here:
+    async with scene(Size(workers=_WORKERS)) as here:
         for size, more in zip(sizes, (b - a for a, b in zip((0, *sizes), sizes, strict=False)), strict=True):
             await here.start(_SLEEP, more)
             await _claimed(here, size)
@@ -135,6 +145,7 @@ PARTS = {
     "live": Part("live executions beside", live),
     "timers": Part("waiting timers beside", timers),
     "partitions": Part("partitions", partitions),
+    "lanes": Part("task partitions", lanes),
     "rest": Part("partitions", rest, per="second"),
     "running": Part("attempts that run", running, per="second"),
     "history": Part("passes of one loop", history),

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from bench.growth.writing import Template, template, write
 from bench.lean import ask, request
-from bench.scene import PARTITIONS, scene
+from bench.scene import PARTITIONS, Size, scene
 from wf_core import ids, wire
 
 _NAMES, _TEAMS, _FAILED_OF = 50, 20, 100
@@ -93,7 +93,7 @@ async def table(quick: bool) -> list[tuple[str, ...]]:
         await asyncio.to_thread(ended.write, port, namespace)
 
     lines: list[tuple[str, ...]] = [("list of", *(f"{depth}: p50 / p99 ms" for depth in _DEPTHS))]
-    async with scene(workers=0, prepare=prepare) as here:
+    async with scene(Size(workers=0), prepare=prepare) as here:
         for name, filters in _FILTERS.items():
             cells = []
             number = _SEARCHES if quick or any(field == "q" for field, _ in filters) else _PAGES

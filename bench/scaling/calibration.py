@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.scaling.model import Costs, Service, Shape
-from bench.scene import Scene, scene
+from bench.scene import Scene, Size, scene
 from wf_core.store.scripts import Scripts
 
 _ROUNDS = 3
@@ -88,7 +88,7 @@ async def calibrate(log: str, *, quick: bool) -> Costs:
     A task that goes round alone tells how long it takes from one process to the next: nobody has anything else to do.
     """
     rows, rounds = (20, 1) if quick else (60, _ROUNDS)
-    async with scene(partitions=_PARTITIONS, log=log) as here:
+    async with scene(Size(partitions=_PARTITIONS, lanes=1), log=log) as here:
         await sample(here, 20, 10, _PARTITIONS, 1.0)
         before = await here.read()
         alone = await sample(here, 1, 5 * rows, 1, 1.0)
@@ -120,9 +120,8 @@ async def measured(shape: Shape, log: str, *, quick: bool) -> tuple[float, float
     """
     grids = shape.partitions
     width, rows = shape.in_flight // grids, 4 if quick else 10
-    async with scene(
-        partitions=shape.partitions, orchestrators=shape.orchestrators, workers=shape.workers, log=log
-    ) as here:
+    size = Size(shape.partitions, shape.lanes, shape.orchestrators, shape.workers)
+    async with scene(size, log=log) as here:
         await asyncio.sleep(_BALANCED)
         await sample(here, width, 2, grids, 1.0)
         rest = await here.rest(_REST)

@@ -7,6 +7,7 @@ besides its tasks is shared by more of them. That is why the costs are of two ki
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 from collections import Counter, deque
@@ -19,8 +20,11 @@ BEATS = 2
 """Of a worker a second, in each partition in which it holds something."""
 _WARM, _ROUNDS = 2, 6
 """How often all tasks go round, on average, before anything counts, and until the end."""
-_PARTS = {"apply": 1 / 6, "send": 2 / 6, "claim": 2 / 6, "report": 1 / 6}
-"""How the six scripts of a batch fall to its stages."""
+MOST_REPORTS = 100
+"""Results that a worker appends at once in a partition."""
+
+_SHARES = {"apply": 2 / 6, "send": 1 / 6, "claim": 2 / 6, "report": 1 / 6}
+"""How what a task costs Redis falls to the stages."""
 
 Done = Callable[[], None]
 
@@ -32,14 +36,17 @@ class Service:
     batch: float
     task: float
 
-    def of(self, tasks: int, share: float = 1.0) -> float:
-        """Of a batch, or of a share of what is to be done about it."""
-        return share * (self.batch + self.task * tasks)
+    def of(self, tasks: int, calls: float = 1.0, share: float = 1.0) -> float:
+        """Of so many times what a batch costs, and of a share of what its tasks cost."""
+        return self.batch * calls + self.task * tasks * share
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What was measured of one process of each kind. On the redis log `broker` is nothing: Redis does its work."""
+    """What was measured of one process of each kind, with one task partition.
+
+    On the redis log `broker` is nothing: Redis does its work.
+    """
 
     orchestrator: Service
     worker: Service
@@ -60,6 +67,8 @@ class Shape:
     orchestrators: int = 1
     workers: int = 1
     partitions: int = 8
+    lanes: int = 8
+    """Partitions of the task topic: a batch is appended to each of them, and its place in each is committed."""
     shards: int = 1
     """Masters of Redis."""
     brokers: int = 1
@@ -157,12 +166,15 @@ class World:
         else:
             self._idle += 1
 
+    def lanes(self, tasks: int) -> int:
+        """Task partitions over which a batch is spread."""
+        return min(tasks, self.shape.lanes)
+
     def ask(self, partition: int, tasks: int, part: str, done: Done) -> None:
         """A stage of a batch at Redis, and at the broker where it is about the log; there and back."""
-        share = _PARTS[part]
         shard, broker = self.shards[partition % len(self.shards)], self.brokers[partition % len(self.brokers)]
-        redis = self.costs.redis.of(tasks, share)
-        at_broker = self.costs.broker.of(tasks, 0.5) if part in {"send", "report"} else 0.0
+        redis = self.costs.redis.of(tasks, self._calls(part, tasks), _SHARES[part])
+        at_broker = self.costs.broker.of(tasks, 0.5, 0.5) if part in {"send", "report"} else 0.0
 
         def answered() -> None:
             self.later(self.costs.hop, done)
@@ -172,11 +184,23 @@ class World:
 
         self.later(self.costs.hop, at_redis)
 
+    def _calls(self, part: str, tasks: int) -> float:
+        """Scripts of a stage, as a share of those of a batch that is spread over one task partition."""
+        lanes = self.lanes(tasks)
+        if self.costs.broker.task:  # appends are none of Redis'
+            return {"apply": 1, "send": 1, "claim": 1 + lanes, "report": 0}[part] / 4
+        return {"apply": 1, "send": 1 + lanes, "claim": 1 + lanes, "report": 1}[part] / 6
+
     def dispatch(self, partition: int, tasks: int) -> None:
-        """Spreads what was sent over the workers."""
+        """Spreads what was sent over the workers. Each wakes at its first lane, and finds the others a little later."""
         workers = min(tasks, len(self.workers))
+        lanes = max(1, self.lanes(tasks) // workers)
         for n in range(workers):
-            next(self._next_worker).take(partition, tasks // workers + (n < tasks % workers))
+            worker, share = next(self._next_worker), tasks // workers + (n < tasks % workers)
+            first = -(-share // lanes)
+            worker.take(partition, first)
+            if share > first:
+                self.later(self.costs.hop, functools.partial(worker.take, partition, share - first))
 
     def report(self, partition: int, tasks: int) -> None:
         """Results are in the log."""
@@ -252,13 +276,13 @@ class _Orchestrator(_Taker):
         def written() -> None:
             world.folded += tasks
             world.folds += 1
-            self._loop.do(cost.of(tasks, 1 / 3), send)
+            self._loop.do(cost.of(tasks, (1 + world.lanes(tasks)) / 3, 1 / 3), send)
             self._next()
 
         def send() -> None:
             world.ask(partition, tasks, "send", lambda: world.dispatch(partition, tasks))
 
-        self._loop.do(cost.of(tasks, 2 / 3), lambda: world.ask(partition, tasks, "apply", written))
+        self._loop.do(cost.of(tasks, 1 / 3, 2 / 3), lambda: world.ask(partition, tasks, "apply", written))
 
 
 class _Worker(_Taker):
@@ -267,9 +291,11 @@ class _Worker(_Taker):
         self._loop = Server(world, "worker")
         self._tasks = Server(world, "tasks")
         self.servers = [self._loop, self._tasks]
+        self._results: Counter[int] = Counter()
+        self._reporting: set[int] = set()
 
     def _begin(self, partition: int, tasks: int) -> None:
-        """Claims, lets them run, reports; then claims what has come meanwhile."""
+        """Claims and lets them run; then claims what has come meanwhile."""
         world, costs = self.world, self.world.costs
 
         def claimed() -> None:
@@ -277,12 +303,28 @@ class _Worker(_Taker):
             self._next()
 
         def ran() -> None:
-            self._loop.do(costs.worker.of(tasks, 0.5), report)
+            self._results[partition] += tasks
+            self._report(partition)
 
-        def report() -> None:
-            world.ask(partition, tasks, "report", lambda: world.report(partition, tasks))
+        calls = (1 + world.lanes(tasks)) / 3
+        self._loop.do(costs.worker.of(tasks, calls, 0.5), lambda: world.ask(partition, tasks, "claim", claimed))
 
-        self._loop.do(costs.worker.of(tasks, 0.5), lambda: world.ask(partition, tasks, "claim", claimed))
+    def _report(self, partition: int) -> None:
+        """Appends results of a partition, and then those that have come meanwhile."""
+        tasks = min(self._results[partition], MOST_REPORTS)
+        if partition in self._reporting or not tasks:
+            return
+        self._reporting.add(partition)
+        self._results[partition] -= tasks
+        world = self.world
+
+        def reported() -> None:
+            world.report(partition, tasks)
+            self._reporting.discard(partition)
+            self._report(partition)
+
+        cost = world.costs.worker.of(tasks, 1 / 3, 0.5)
+        self._loop.do(cost, lambda: world.ask(partition, tasks, "report", reported))
 
 
 def predict(costs: Costs, shape: Shape) -> Prediction:
