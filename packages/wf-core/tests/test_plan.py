@@ -54,7 +54,7 @@ def test_expressions_make_upstreams():
         output="${{ nodes.alone.error }}",
     )
     assert upstream(plan, "end") == ["d", "p", "w", "j-1"]
-    needed = {plan.nodes[i].id for i in plan.needed_outputs}
+    needed = {plan.nodes[i].id for i in plan.root.needed}
     assert needed == {"p", "w", "alone"}, "a status alone is no output"
 
 
@@ -62,7 +62,7 @@ def test_without_an_output_the_leaves_are_needed():
     """The output of a document that writes none is made of its leaves."""
     plan = plan_of({"a": {"task": "t"}, "b": {"task": "t", "depends_on": ["a"]}})
     assert plan.output is None
-    assert plan.needed_outputs == {1}
+    assert plan.root.needed == {1}
 
 
 def test_fields_of_a_node():

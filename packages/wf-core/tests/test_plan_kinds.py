@@ -158,7 +158,7 @@ def test_switches_and_catches():
     assert [(c.errors, c.to, c.as_) for c in a.catch] == [(("E",), 3, "e"), ((), 3, None)]
     assert (a.join, h.join, h.catchers) == ("all_success", "caught", (1, 2))
     assert plan.graph.upstream == ((), (0,), (0,), (1, 2))
-    assert named(plan.root, plan.needed_outputs) == {"s", "a", "b"}
+    assert named(plan.root, plan.root.needed) == {"s", "a", "b"}
 
 
 def test_an_error_is_named_inside_the_target_too():
@@ -191,7 +191,7 @@ def test_compensations():
     assert undo.retry_settings(FrozenSettings()).max_retries == 9
     assert undo.params.expressions[0].pointer == "/nodes/b/compensate/params/v"
     assert upstream(plan.root, "b") == {"a"}
-    assert named(plan.root, plan.needed_outputs) == {"a", "b"}
+    assert named(plan.root, plan.root.needed) == {"a", "b"}
 
 
 def test_the_cache():
@@ -202,7 +202,7 @@ def test_the_cache():
     assert plan.nodes[1].cache.ttl_ms == 60_000
     assert plan.nodes[1].cache.key.references == {"a"}
     assert upstream(plan.root, "b") == {"a"}
-    assert named(plan.root, plan.needed_outputs) == {"a"}
+    assert named(plan.root, plan.root.needed) == {"a"}
 
 
 def test_waits():
@@ -263,7 +263,7 @@ def test_final_nodes_read_the_document():
     assert plan.final.pointer == "/finally"
     assert plan.final.graph.upstream == ((), (0,))
     assert plan.graph.upstream == ((), (), ())
-    assert named(plan.root, plan.needed_outputs) == {"a", "c"}
+    assert named(plan.root, plan.root.needed) == {"a", "c"}
     assert plan.final.nodes[1].spec.body.pointer == "/finally/m"
     assert plan_of({"a": {"task": "t"}}).final is None
 

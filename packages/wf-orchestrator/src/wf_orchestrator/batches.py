@@ -17,8 +17,9 @@ from wf_core.failpoints import fail_point
 from wf_core.plan import Plan
 from wf_core.plugins.hookspecs import Change
 from wf_core.store.client import redis_errors
+from wf_core.store.codec import pack_timer
 from wf_core.wire import Document, Event, Retried
-from wf_orchestrator import caching, checkpoint, concurrency, dead_letters, loading, timers
+from wf_orchestrator import caching, checkpoint, concurrency, dead_letters, loading
 from wf_orchestrator.context import Context
 from wf_orchestrator.machine.decide import decide
 from wf_orchestrator.machine.effects import Begun, ClearTimer, Dispatch, Effect, Ended, Outcome, SetTimer, StopTails
@@ -191,10 +192,10 @@ def _remember(partition: Partition, news: _News, effect: Effect, order: Order | 
             if partition.sent.pop(effect.token, None) is not None or leaves:
                 news.ended[effect.queue] += 1
         case SetTimer():
-            partition.timers.set(timers.member(effect.kind, effect.token), effect.due_ms)
+            partition.timers.set(pack_timer(effect.kind, effect.token), effect.due_ms)
             news.due_ms = min(news.due_ms, effect.due_ms)
         case ClearTimer():
-            partition.timers.clear(timers.member(effect.kind, effect.token))
+            partition.timers.clear(pack_timer(effect.kind, effect.token))
         case _:
             pass
 

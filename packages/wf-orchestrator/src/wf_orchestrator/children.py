@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from wf_core import ids
 from wf_core.definitions import Reference
 from wf_core.schema.canonical import document_hash
+from wf_core.store.codec import pack_timer, unpack_timer
 from wf_core.wire import Document, Event, Parent
-from wf_orchestrator import child_records, loading, timers
+from wf_orchestrator import child_records, loading
 from wf_orchestrator.machine.kinds.workflow import passed_down, waiting
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ async def pass_down(context: Context, partition: Partition, tokens: list[str]) -
         return events
     # All of them, not only those that fired: one that was appended in vain must not overtake a later one.
     pending: dict[str, list[tuple[int, str]]] = {child: [] for child in children}
-    for due, member in partition.timers.beginning(timers.member("down", "")):
-        token = member.partition("|")[2]
+    for due, member in partition.timers.beginning(pack_timer("down", "")):
+        _, token = unpack_timer(member)
         if (child := ids.split_token(token)[0]) in pending:
             pending[child].append((due, token))
     for child, told in pending.items():
@@ -145,7 +146,7 @@ async def _known(context: Context, partition: Partition, children: Iterable[str]
 
 
 def _is_overdue(context: Context, partition: Partition, kind: str, token: str) -> bool:
-    due = partition.timers.due_of(timers.member(kind, token))
+    due = partition.timers.due_of(pack_timer(kind, token))
     return due is not None and context.clock.now_ms() - due > ABSENT_MS
 
 

@@ -8,6 +8,7 @@ from wf_core import ids
 from wf_core.errors import PluginError
 from wf_core.failpoints import fail_point
 from wf_core.policies import Retry, Stop
+from wf_core.store.codec import pack_timer, unpack_timer
 from wf_core.wire import Decision, Event, Timer
 from wf_orchestrator import caching, children, concurrency, expanding, loading
 from wf_orchestrator.context import Context
@@ -15,7 +16,7 @@ from wf_orchestrator.machine import verdicts
 from wf_orchestrator.machine.timeouts import UNCLAIMED
 from wf_orchestrator.partition import Partition
 from wf_orchestrator.policies.verdict import verdict
-from wf_orchestrator.timers import WINDOW, WINDOW_MS, member
+from wf_orchestrator.timers import WINDOW, WINDOW_MS
 
 MOST = 200
 """Timers of a partition that fire in one step."""
@@ -48,7 +49,7 @@ async def fire(context: Context, partition: Partition) -> int:
     if not due:
         return 0
     tokens: dict[str, list[str]] = {}
-    for kind, _, token in (one.partition("|") for one in due):
+    for kind, token in map(unpack_timer, due):
         tokens.setdefault(kind, []).append(token)
     events: list[Event] = []
     for kind, of_kind in tokens.items():
@@ -130,7 +131,7 @@ def _put_off(context: Context, partition: Partition, kind: str, tokens: Iterable
     """A worker has them, and their ends clear the timers: there is no hurry to ask again."""
     now_ms = context.clock.now_ms()
     for token in tokens:
-        partition.timers.put_off(member(kind, token), now_ms)
+        partition.timers.put_off(pack_timer(kind, token), now_ms)
 
 
 Handler = Callable[[Context, Partition, list[str]], Awaitable[list[Event]]]

@@ -120,8 +120,3 @@ class Alarm:
             self.rings.set()
         elif left < STEP_MS:
             asyncio.get_running_loop().call_later((left + 1) / 1000, self.rings.set)
-
-
-def member(kind: str, token: str) -> str:
-    """How a timer is written in the zset."""
-    return f"{kind}|{token}"

@@ -278,11 +278,6 @@ class Plan:
         return self.root.leaves
 
     @property
-    def needed_outputs(self) -> frozenset[int]:
-        """Those of the document's `nodes` whose output or error something may read."""
-        return self.root.needed
-
-    @property
     def output(self) -> Template | None:
         """Of the execution."""
         return self.root.output

@@ -130,6 +130,17 @@ def unpack_attempts(data: bytes | None) -> list[AttemptRecord]:
     return _attempts.decode(data) if data else []
 
 
+def pack_timer(kind: str, token: str) -> str:
+    """A timer as a member of its partition's zset. `token` is that of an attempt, or an execution's id."""
+    return f"{kind}|{token}"
+
+
+def unpack_timer(member: str) -> tuple[str, str]:
+    """Kind and token."""
+    kind, _, token = member.partition("|")
+    return kind, token
+
+
 def pack_failure(failure: Failure) -> bytes:
     """Field `error` of an execution."""
     return _encoder.encode(failure)

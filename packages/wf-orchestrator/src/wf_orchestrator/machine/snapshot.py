@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wf_core.states import ExecutionStatus, NodeStatus
-from wf_core.store.codec import MOST_LINES, PackedLine, pack_history, pack_node
+from wf_core.store.codec import MOST_LINES, PackedLine, pack_history, pack_node, pack_timer
 from wf_orchestrator.machine import fields
 from wf_orchestrator.machine.concurrency import pack
 from wf_orchestrator.machine.effects import (
@@ -126,9 +126,9 @@ def _gather_effect(batch: _Batch, effect: Effect) -> None:
         case Dispatch() | Begun() | Ended():
             _gather_flight(batch, effect)
         case SetTimer():
-            batch.timers[f"{effect.kind}|{effect.token}"] = effect.due_ms
+            batch.timers[pack_timer(effect.kind, effect.token)] = effect.due_ms
         case ClearTimer():
-            batch.timers[f"{effect.kind}|{effect.token}"] = None
+            batch.timers[pack_timer(effect.kind, effect.token)] = None
         case Accepted():
             batch.accepted[effect.field] = None
         case KeepDocument():

@@ -13,6 +13,7 @@ from wf_core.errors import WfError
 from wf_core.plan import Plan, load_plan
 from wf_core.schema.validation import document_hash
 from wf_core.states import ExecutionStatus
+from wf_core.store.codec import pack_timer, unpack_timer
 from wf_core.store.keys import PartitionKeys
 from wf_core.wire import Created, Event, Retried
 from wf_orchestrator.machine import concurrency
@@ -133,15 +134,15 @@ class World:
             case StopTails():
                 self.stop_tails(effect)
             case SetTimer():
-                self._fired.discard(f"{effect.kind}|{effect.token}")
-                self._set_timer(f"{effect.kind}|{effect.token}", effect.due_ms)
+                self._fired.discard(pack_timer(effect.kind, effect.token))
+                self._set_timer(pack_timer(effect.kind, effect.token), effect.due_ms)
             case CacheStore():
                 self._cache[effect.name] = (effect.output, self.now_ms + effect.ttl_ms)
             case Send():
                 self._say(effect.record)
             case ClearTimer():
-                self._fired.discard(f"{effect.kind}|{effect.token}")
-                self.agenda.clear(f"timer {effect.kind}|{effect.token}")
+                self._fired.discard(pack_timer(effect.kind, effect.token))
+                self.agenda.clear(f"timer {pack_timer(effect.kind, effect.token)}")
 
     def _say(self, record: Event) -> None:
         """Appends a record behind all that happens now."""
@@ -155,7 +156,7 @@ class World:
         self.agenda.set(f"timer {member}", due_ms, lambda: self._fire(member), idle=fired)
 
     def _fire(self, member: str) -> None:
-        kind, _, token = member.partition("|")
+        kind, token = unpack_timer(member)
         self._fired.add(member)
         self.append(*timers.fire(self, kind, token))
         if member in self._fired and member.encode() in self.stored(KEYS.timers):

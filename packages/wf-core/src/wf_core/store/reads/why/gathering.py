@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from wf_core import ids
 from wf_core.broker import topics
 from wf_core.states import ExecutionStatus, NodeStatus
-from wf_core.store.codec import HistoryLine, history_lines
+from wf_core.store.codec import HistoryLine, history_lines, pack_timer
 from wf_core.store.keys import PartitionKeys
 from wf_core.store.reads import snapshot as snapshots
 from wf_core.store.reads.layout import Layout, Place
@@ -80,7 +80,7 @@ async def _known(redis: Redis, around: Surroundings, survey: Survey, nodes: Sequ
     keys = PartitionKeys.of(around.namespace, ids.partition_of(snapshot.execution_id))
     fields = [f"{kind}:{place.path}" for place in nodes for kind in _FIELDS]
     timers = [
-        f"{kind}|{ids.token(snapshot.execution_id, place.path, snapshot.cell(place)[1])}"
+        pack_timer(kind, ids.token(snapshot.execution_id, place.path, snapshot.cell(place)[1]))
         for place in nodes
         for kind in _TIMERS
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wf_core import ids
-from wf_core.store.codec import AttemptRecord, unpack_attempts
+from wf_core.store.codec import AttemptRecord, pack_timer, unpack_attempts
 from wf_core.store.reads.layout import Place
 from wf_core.store.reads.views import moment
 from wf_core.store.reads.why.survey import Survey
@@ -71,7 +71,7 @@ class Known:
         """When a timer of the node's current attempt is due; None when there is none."""
         snapshot = self.survey.snapshot
         token = ids.token(snapshot.execution_id, place.path, snapshot.cell(place)[1])
-        return self.timers.get(f"{kind}|{token}")
+        return self.timers.get(pack_timer(kind, token))
 
     def event(self, *kinds: str, node: str = "") -> Happened | None:
         """The newest event of one of these kinds."""
