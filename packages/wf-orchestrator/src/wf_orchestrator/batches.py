@@ -20,7 +20,7 @@ from wf_core.store.client import redis_errors
 from wf_core.store.codec import pack_timer
 from wf_core.wire import Document, Event, Retried
 from wf_orchestrator import caching, checkpoint, concurrency, dead_letters, loading
-from wf_orchestrator.context import Context
+from wf_orchestrator.context import Context, OutrunError, PartitionLostError
 from wf_orchestrator.machine.decide import decide
 from wf_orchestrator.machine.effects import Begun, ClearTimer, Dispatch, Effect, Ended, Outcome, SetTimer, StopTails
 from wf_orchestrator.machine.snapshot import outbox_score, to_ops
@@ -100,11 +100,19 @@ async def _step(context: Context, partition: Partition, offset: int, records: Se
     whole = {d.event.execution for d in events[:1] if isinstance(d.event, Retried)}
     executions = await loading.take(context, partition, named.keys(), whole)
     partition.state.keys = await concurrency.keys_of(context, partition, (d.event for d in events))
+    begun = context.monotonic()
     outcomes = fold(partition.state, executions, events)
     arrange(context.policies, executions, outcomes)
     ops = to_ops(partition.keys, outcomes, partition.generation)
+    took = context.monotonic() - begun
     fail_point("orchestrator.folded")
-    await checkpoint.apply(context, partition, offset + len(records), ops, checkpoint.digest(records[-1]))
+    try:
+        await checkpoint.apply(context, partition, offset + len(records), ops, checkpoint.digest(records[-1]))
+    except PartitionLostError as error:
+        if took < context.settings.lease_seconds:
+            raise
+        what = f"{len(records)} records from offset {offset} on"
+        raise OutrunError(f"folding {what} took {took:.1f} s: {error}") from error
     fail_point("orchestrator.applied")
     context.counters.inc("events_total", len(events))
     for execution in executions.values():

@@ -44,6 +44,10 @@ class PartitionLostError(Exception):
     """This owner must let go of the partition and lease it again (or leave it): what it remembers may be wrong."""
 
 
+class OutrunError(PartitionLostError):
+    """Folding took longer than the lease and another owner came: it is to be left alone, or both would go on so."""
+
+
 class Health:
     """Says once that a server went away and once that it is back; steps report how they fared."""
 

@@ -14,7 +14,7 @@ from wf_core.store.keys import PartitionKeys
 from wf_core.store.scripts import Lease
 from wf_core.wire import NewerRecordError
 from wf_orchestrator import firing, sending, upgrading
-from wf_orchestrator.context import TRANSIENT, Context, PartitionLostError, for_each
+from wf_orchestrator.context import TRANSIENT, Context, OutrunError, PartitionLostError, for_each
 from wf_orchestrator.crew import Crew
 from wf_orchestrator.machine.state import PartitionState
 from wf_orchestrator.partition import Partition
@@ -220,7 +220,7 @@ class Ownership:
         try:
             yield
         except PartitionLostError as error:
-            self.drop(partition, str(error))
+            self.drop(partition, str(error), stop=isinstance(error, OutrunError))
         except NewerRecordError as error:
             self._tell_newer(partition, error)
             await self._give_up(partition, "a newer orchestrator must serve it")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import msgspec
 import pytest
+import redis
 
 from wf_core import failpoints, wire
 from wf_core.broker import topics
@@ -61,6 +63,38 @@ async def test_a_stopped_partition_is_tried_again_after_a_while(engine, monkeypa
     assert await engine.ended(await engine.submit(PAIR, partition=0)) == ["COMPLETED"]
     assert service.counters.get("partition_failures_total") == 2
     assert not task.done()
+    await engine.verified()
+
+
+async def test_a_fold_that_outlasts_its_lease_is_left_to_who_came_meanwhile(engine, monkeypatch):
+    """Else two owners would take a partition from each other for ever, and neither would come to its end."""
+    monkeypatch.setattr(ownership, "STOPPED_SECONDS", 600.0)
+    real, slept, quick = batches.fold, [], asyncio.Event()
+
+    def slow(state, executions, events):
+        if not quick.is_set() and any(d.event.execution == heavy for d in events):
+            time.sleep(engine.settings.lease_seconds + 0.1)
+            slept.append(True)
+            with redis.Redis(engine.settings.redis_host, engine.settings.redis_port) as another:
+                another.hset(engine.keys(0).meta, mapping={"own": "another", "lease": engine.clock.now_ms() + 500})
+        return real(state, executions, events)
+
+    monkeypatch.setattr(batches, "fold", slow)
+    heavy, records = engine.records(ONE, 0)
+    first, _ = await engine.orchestrator()
+    engine.worker(lambda _: 1)
+    await engine.append(0, records)
+
+    async def left():
+        return bool(slept) and first.counters.get("partitions_dropped_total") == 1
+
+    await engine.until("the first owner lets go", left)
+    await asyncio.sleep(1.5)  # the other's lease runs out meanwhile
+    assert slept == [True]
+    quick.set()
+    await engine.orchestrator()
+    assert await engine.ended(heavy) == ["COMPLETED"]
+    assert first.counters.get("partitions_dropped_total") == 1
     await engine.verified()
 
 
