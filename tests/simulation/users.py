@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from simulation.jobs import Deed, Job
 from simulation.patches import STAGE
 from wf_api import orders, verbs
+from wf_api.accepting import accepting
 from wf_api.cached import Cached
 from wf_api.context import ApiContext
 from wf_api.control import Answer, nothing, order
@@ -18,8 +19,8 @@ from wf_api.heads import Head, read_head
 from wf_api.idempotency import Idempotency
 from wf_api.positions import Positions
 from wf_api.problems import ProblemError
-from wf_api.together import accepting
 from wf_core.broker.open import ensure_installation
+from wf_core.catalogue import Catalogue
 from wf_core.errors import UnavailableError
 from wf_core.store.client import redis_errors
 from wf_core.store.scripts import Scripts
@@ -65,7 +66,7 @@ class Api:
             policies=None,
             positions=Positions(redis, world.namespace),  # type: ignore[arg-type]
             accepting=accepting(scripts),
-            catalogue=Cached(_nothing, 1.0),
+            catalogue=Cached(_no_tasks, 1.0),
             readiness=Cached(_nothing, 1.0),
         )
 
@@ -238,3 +239,7 @@ async def _reason(_head: Head) -> dict[str, Any]:
 
 async def _nothing() -> Any:
     return {}
+
+
+async def _no_tasks() -> Catalogue:
+    return Catalogue()

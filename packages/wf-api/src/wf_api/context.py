@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 from redis.asyncio import Redis
 
+from wf_api.accepting import Asked, accepting
 from wf_api.cached import Cached
 from wf_api.lane import Lane
 from wf_api.policies import Policies, installed_policies
@@ -18,9 +19,8 @@ from wf_api.positions import Positions
 from wf_api.readiness import check_servers
 from wf_api.reading import Reading
 from wf_api.recent import Recent
-from wf_api.together import Asked, accepting
 from wf_core.broker.protocol import Log
-from wf_core.catalogue import TaskInfo
+from wf_core.catalogue import Catalogue
 from wf_core.metrics import Counters
 from wf_core.schema.inputs import Inputs
 from wf_core.settings import Settings
@@ -52,7 +52,7 @@ class ApiContext:
     policies: Policies | None
     positions: Positions
     accepting: Lane[Asked, dict[int, Created] | None]
-    catalogue: Cached[dict[str, TaskInfo]]
+    catalogue: Cached[Catalogue]
     readiness: Cached[dict[str, str]]
     counters: Counters = field(default_factory=Counters)
     documents: Recent[Reading] = field(default_factory=lambda: Recent(128))

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from wf_api.acceptance import APPLY_SECONDS, Command, Delivery, append, check_size, refusals
-from wf_api.bounded import ANSWER_SECONDS
+from wf_api.accepting import MOST_TOGETHER, Asked
 from wf_api.idempotency import conflict
-from wf_api.lane import Lane
 from wf_api.problems import unavailable
 from wf_core.failpoints import fail_point
 from wf_core.ids import partition_of
 from wf_core.store.cluster import ClusterClient
 from wf_core.store.commands import pack_command, unpack_command
 from wf_core.store.keys import PartitionKeys
-from wf_core.store.scripts import Created, Creation, Scripts
+from wf_core.store.scripts import Created, Creation
 
 if TYPE_CHECKING:
     from wf_api.context import ApiContext
@@ -27,8 +26,6 @@ T = TypeVar("T")
 Execution = TypeVar("Execution", "Accepted", Command)
 _TRIES = 5
 """Of accepting what is missing while the same request comes elsewhere, too."""
-_MOST_TOGETHER = 100
-"""Executions of small requests that are accepted in one call; more go alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +36,8 @@ class Accepted:
     records: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Creations that are kept together or not at all, if the `documents` (keys) that they rely on are there."""
-
-    creations: Sequence[Creation]
-    documents: tuple[str, ...]
-
-
 class DocumentGoneError(Exception):
     """A document that a partition had folded is not there any more: Redis forgot it. Nothing, or not all, was kept."""
-
-
-def accepting(scripts: Scripts) -> Lane[Asked, dict[int, Created] | None]:
-    """The lane in which small requests are accepted together, each all or none."""
-
-    async def send(group: Sequence[Asked]) -> list[dict[int, Created] | None]:
-        creations = [creation for asked in group for creation in asked.creations]
-        documents = dict.fromkeys(key for asked in group for key in asked.documents)
-        async with asyncio.timeout(ANSWER_SECONDS):
-            reply = await scripts.accept_all(creations, documents)
-            if reply == {} or len(group) == 1:
-                return [reply for _ in group]
-            # One of them found something: which one shows when each is asked for alone.
-            return [await scripts.accept_all(asked.creations, asked.documents) for asked in group]
-
-    # An execution that came twice would be written twice by the script.
-    return Lane(lambda asked: [creation.execution_id for creation in asked.creations], _MOST_TOGETHER, send)
 
 
 async def accept_all(
@@ -110,7 +82,7 @@ async def _accept(
 
 
 async def _ask(context: ApiContext, creations: Sequence[Creation], documents: tuple[str, ...]) -> Mapping[int, Created]:
-    if isinstance(context.redis, ClusterClient) or len(creations) > _MOST_TOGETHER:
+    if isinstance(context.redis, ClusterClient) or len(creations) > MOST_TOGETHER:
         known = await context.scripts.accept_all(creations, documents)
     else:
         known = await context.accepting.ask(Asked(creations, documents))
