@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -17,7 +19,7 @@ from wf_api.service import ApiService
 from wf_core.errors import SetupError
 from wf_core.settings import Settings
 
-from .conftest import problem, serving
+from .conftest import DOCUMENT, problem, serving
 
 KEY = "correct horse"
 
@@ -46,11 +48,59 @@ async def test_other_machines_need_a_key(settings: Settings, host: str) -> None:
 
 
 async def test_insecure_is_said_aloud(settings: Settings, redis: Redis) -> None:
-    """`--insecure` lets other machines in without a key."""
+    """`--insecure` lets other machines in without a key, by any name, and pages of other sites still not."""
     everywhere = settings.model_copy(update={"api_host": "0.0.0.0"})
     async with serving(everywhere, insecure=True) as service, httpx.AsyncClient(trust_env=False) as api:
         url = service.url.replace("0.0.0.0", "127.0.0.1")
-        assert (await api.get(f"{url}/healthz")).status_code == 200
+        assert (await api.get(f"{url}/workflows", headers={"Host": "wf.example"})).status_code == 200
+        foreign = {"Host": "wf.example", "Origin": "http://evil.example"}
+        problem(await api.get(f"{url}/workflows", headers=foreign), 403, "foreign-site")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example", "Origin": "http://evil.example"},  # its name resolves to this machine
+        {"Host": "localhost.evil.example:8080"},
+        {"Host": "[evil"},
+        {"Host": ""},
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://127.0.0.1.evil.example"},
+        {"Origin": "null"},
+    ],
+)
+async def test_web_pages_may_not_use_an_api_without_key(
+    api: httpx.AsyncClient, stored: Callable[[], Awaitable[dict[str, Any]]], headers: dict[str, str]
+) -> None:
+    """A page of another site, even one whose name leads here, gets a 403 and nothing runs."""
+    before = await stored()
+    problem(await api.post("/workflow", json=DOCUMENT, headers=headers), 403, "foreign-site")
+    problem(await api.get("/workflows", headers=headers), 403, "foreign-site")
+    assert await stored() == before
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Host": "localhost"},
+        {"Host": "LocalHost:1"},
+        {"Host": "[::1]:8080"},
+        {"Host": "localhost:8080", "Origin": "http://localhost:3000"},
+    ],
+)
+async def test_this_machine_needs_no_key(api: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    """By each of its names, with any port, and from its own pages."""
+    assert (await api.post("/workflow", json=DOCUMENT, headers=headers)).status_code == 201
+
+
+async def test_with_a_key_names_do_not_matter(settings: Settings, redis: Redis) -> None:
+    """The key is what a page of another site lacks."""
+    foreign = {"Authorization": f"Bearer {KEY}", "Host": "wf.example", "Origin": "http://wf.example"}
+    async with serving(settings.model_copy(update={"api_key": SecretStr(KEY)})) as service:  # noqa: SIM117 - the url
+        async with httpx.AsyncClient(base_url=service.url, trust_env=False) as api:
+            assert (await api.get("/workflows", headers=foreign)).status_code == 200
 
 
 async def test_an_empty_key_is_none(settings: Settings) -> None:

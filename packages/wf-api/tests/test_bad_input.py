@@ -163,7 +163,8 @@ async def test_a_liar_about_the_length(service: ApiService) -> None:
     host, port = service.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = (
-        f"POST /workflow HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {2**64 - 1}\r\n\r\n{{"
+        "POST /workflow HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {2**64 - 1}\r\n\r\n{{"
     )
     writer.write(head.encode())
     async with asyncio.timeout(5):
@@ -235,6 +236,17 @@ async def test_wrong_wait(api: httpx.AsyncClient, stored: Stored, wait: str) -> 
     before = await stored()
     problem(await api.post(f"/workflow?wait={wait}", json=DOCUMENT), 422, "invalid-parameters")
     assert await stored() == before
+
+
+async def test_a_wait_for_what_does_not_start(api: httpx.AsyncClient, stored: Stored) -> None:
+    """A `wait` without `trigger` would wait for nothing; `trigger` may stand in the body."""
+    before = await stored()
+    body = problem(await api.post("/workflow?wait=5s", json=DOCUMENT), 422, "invalid-parameters")
+    assert body["errors"][0]["pointer"] == "/query/wait"
+    assert "say trigger as well" in body["detail"]
+    assert await stored() == before
+    started = await api.post("/workflow?wait=10ms", json={"workflow": DOCUMENT, "trigger": True}, headers=HURRY)
+    assert (started.status_code, started.json()["status"]) == (201, "RUNNING")
 
 
 @pytest.mark.parametrize(

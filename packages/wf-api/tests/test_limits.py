@@ -30,7 +30,9 @@ async def test_a_body_that_does_not_come(
     monkeypatch.setattr(body, "READ_SECONDS", 0.2)
     host, port = service.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"POST /workflow HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
+    writer.write(
+        b"POST /workflow HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    )
     async with asyncio.timeout(5):
         answer = await reader.readline()
     writer.close()

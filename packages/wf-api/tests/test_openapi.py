@@ -81,7 +81,7 @@ async def test_each_address_says_its_problems(api: httpx.AsyncClient) -> None:
     document = (await api.get("/openapi.json")).json()
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            assert {"401", "405", "500"} <= operation["responses"].keys()
+            assert {"401", "403", "405", "500"} <= operation["responses"].keys()
             for status, response in operation["responses"].items():
                 if status >= "400":
                     assert list(response["content"]) == ["application/problem+json"], (path, status)

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from wf_api import openapi, problems
-from wf_api.auth import BearerAuth
+from wf_api.auth import BearerAuth, SameSite, is_loopback
 from wf_api.context import ApiContext
 from wf_api.edge import Edge
 from wf_api.queries import only_known
@@ -42,6 +42,8 @@ def create_app(context: ApiContext) -> FastAPI:
     app.include_router(operations.router)  # probes and scrapers add what they like
     if context.settings.api_key is not None:
         app.add_middleware(BearerAuth, key=context.settings.api_key.get_secret_value())
+    else:
+        app.add_middleware(SameSite, anywhere=not is_loopback(context.settings.api_host))
     app.add_middleware(Edge, counters=context.counters)
     return app
 

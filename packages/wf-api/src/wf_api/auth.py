@@ -1,9 +1,11 @@
-"""Who may call. On a loopback address nobody has to say; elsewhere each request carries the key of APP_API_KEY."""
+"""Who may call: whoever sends the key of APP_API_KEY. On a loopback address, where none is needed, no web page."""
 
 from __future__ import annotations
 
+import functools
 import hmac
 import ipaddress
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,6 +15,7 @@ from wf_core.errors import SetupError
 from wf_core.settings import Settings
 
 OPEN_PATHS = frozenset({"/healthz"})
+_SITE = frozenset({b"host", b"origin"})
 
 
 def is_loopback(host: str) -> bool:
@@ -55,3 +58,46 @@ class BearerAuth:
     def _knows(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self._key)
+
+
+class SameSite:
+    """ASGI middleware for an API without a key: what a web page sends through somebody's browser gets 403.
+
+    A page of another site can have its name resolve to this machine, and is then no other site to the browser: the name
+    in `Host` gives it away. `anywhere` is for an API that other machines reach, by names that nobody knows here.
+    """
+
+    def __init__(self, app: ASGIApp, *, anywhere: bool) -> None:
+        self._app = app
+        self._anywhere = anywhere
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets the request through, or answers 403."""
+        if scope["type"] == "http":
+            site = {name: value for name, value in scope["headers"] if name in _SITE}
+            reason = refusal(site.get(b"host", b""), site.get(b"origin"), anywhere=self._anywhere)
+            if reason is not None:
+                await response(ProblemError("foreign-site", reason))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+@functools.lru_cache(maxsize=64)
+def refusal(host: bytes, origin: bytes | None, *, anywhere: bool) -> str | None:
+    """Why a request without a key is refused, by the headers `Host` and `Origin`; None when it is not."""
+    name = _name(b"//" + host)
+    if not anywhere and not is_loopback(name):
+        return (
+            "Without APP_API_KEY the API answers only where the header Host names localhost, 127.0.0.1 or [::1]. "
+            "Address it so, or set APP_API_KEY and send it."
+        )
+    if origin is not None and _name(origin) != name:
+        return "Without APP_API_KEY web pages of other sites may not use the API: the header Origin names one."
+    return None
+
+
+def _name(url: bytes) -> str:
+    try:
+        return urlsplit(url.decode("latin-1")).hostname or ""
+    except ValueError:
+        return ""

@@ -17,6 +17,7 @@ _IN_REFERENCES = str.maketrans("[]", "__")
 _SENTENCES = {
     400: "The request or its body cannot be parsed",
     401: "The API key is missing or wrong",
+    403: "The API has no key, and the request comes from another site",
     404: "There is no such thing",
     405: "The method is not allowed here",
     408: "The body did not arrive in time",
@@ -29,7 +30,7 @@ _SENTENCES = {
 }
 OF_BODY = (400, 408, 413, 415, 422)
 """Statuses of routes that take a body."""
-OF_ALL = (401, 405, 500)
+OF_ALL = (401, 403, 405, 500)
 """Statuses that any route may answer."""
 
 

@@ -34,6 +34,7 @@ _KINDS: dict[str, tuple[int, str]] = {
     "bad-request": (400, "The request is malformed"),
     "unparsable": (400, "The body cannot be parsed"),
     "unauthorized": (401, "A valid API key is required"),
+    "foreign-site": (403, "The request comes from another site"),
     "not-found": (404, "There is nothing at this address"),
     "unknown-execution": (404, "There is no such execution"),
     "unknown-node": (404, "There is no such node"),

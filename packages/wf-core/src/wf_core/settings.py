@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     worker_queues: str = Field("default", description="Queues the worker takes from, comma-separated.")
     worker_allow: str = Field("", description="Tasks that run code and are allowed here, e.g. `shell.run,python.call`.")
     worker_grace: NonNegativeFloat = Field(10.0, description="Seconds that a draining worker lets tasks finish.")
+    worker_files: str = Field("", description="Folder of `file.*` tasks; else the one a worker was started in.")
     worker_task_paths: str = Field("", description="Directories whose *.py files hold more tasks, separated by `:`.")
 
 
