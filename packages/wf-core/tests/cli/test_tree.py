@@ -153,6 +153,36 @@ def test_containers_show_how_far_they_are():
     ]
 
 
+def undone(name: str, status: str, **rest) -> NodeView:
+    """A completed node that was undone, or is being."""
+    undo = node(f"{name}~compensate", "", 0, status, **rest)
+    return node(name, "book", 0, "COMPLETED", undo=undo)
+
+
+def test_what_undid_a_node_stands_below_it():
+    """Whatever became of it; in a group only what runs or failed has a line."""
+    error = Failure(type="E", message="m")
+    car = undone("car", "COMPLETED")
+    car.task = "rent"
+    run = view([car, undone("hotel", "FAILED", error=error), undone("flight", "COMPLETED")], "FAILED")
+    run.totals = {"COMPLETED": 5, "FAILED": 1}
+    assert text(run) == [
+        "● montage  01k7zzzzzz01…  FAILED  6/6  ████████████████  1 failed  00:41",
+        "├─✔ car      1.0s",
+        "│ └─✔ car~compensate  1.0s",
+        "└─✔ book ×2        2/2  1 compensation failed  avg 1.0s",
+        "  └─✖ hotel~compensate  FAILED  E: m   (wf node 01k7zzzzzz01 'hotel~compensate')",
+    ]
+
+
+@pytest.mark.parametrize("status", ["FAILED", "RUNNING", "QUEUED", "CANCELLED"])
+def test_what_could_not_be_undone_does_not_fold(status):
+    """A step that completed and whose compensation failed, or has not ended, stays in sight of a deep graph."""
+    first = undone("hotel", status)
+    rest = [node(f"d{n}", f"t{n}", n + 1, "COMPLETED") for n in range(100)]
+    assert text(view([first, *rest]), height=8)[1] == f"├─✔ hotel  1.0s  1 compensation {status.lower()}"
+
+
 @pytest.mark.parametrize("height", range(1, 8))
 def test_containers_never_outgrow_the_terminal(height):
     """However much stands open inside a container, the tree is at most as high as it is told."""

@@ -53,6 +53,19 @@ def test_summaries(view):
     assert view.nodes[1].status == "SKIPPED"
 
 
+def test_compensations_stand_with_their_nodes(view):
+    """They are heard of from the server's lists and from events, until a retry begins their nodes again."""
+    view.update_summaries({"a": NodeSummary(status="COMPLETED"), "a~compensate": NodeSummary(status="FAILED")})
+    assert (view.nodes[0].undo.name, view.nodes[0].undo.status) == ("a~compensate", "FAILED")
+    view.update_summaries({"a": NodeSummary(status="QUEUED")})
+    assert view.nodes[0].undo is None
+    view.update_nodes([NodeItem(node="b~compensate", status="RUNNING", worker="w1", attempts=1)])
+    view.apply(event("node.completed", "COMPLETED", node="b~compensate"))
+    assert (view.nodes[1].undo.status, view.nodes[1].undo.worker) == ("COMPLETED", "w1")
+    view.apply(event("node.queued", "QUEUED", node="b", attempt=2))
+    assert view.nodes[1].undo is None
+
+
 def test_lost_worker_is_a_line():
     """A lost worker is told with the reason and the platform's budget."""
     lost = event("node.lost", "QUEUED", worker="w1", reason="dead", silent_ms=3200, lost=1, limit=10)

@@ -14,6 +14,7 @@ from wf_core import wire
 from wf_core.states import AttemptStatus, NodeStatus, ScopeState
 from wf_core.store import reads
 from wf_core.store.codec import AttemptRecord
+from wf_core.store.reads import executions
 from wf_core.store.scripts import Scripts
 
 CREATED = 1_800_000_000_000
@@ -220,6 +221,54 @@ async def test_a_compensation_is_shown_with_its_node(redis: Redis, namespace: st
     assert (node.compensation.status, node.compensation.worker) == (NodeStatus.COMPLETED, "w1")
     other = await reads.read_node(redis, namespace, one.execution_id, "price[1]/one")
     assert other.compensation is None
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_compensations_of_the_top_level(redis: Redis, namespace: str, write, limit: int):
+    """Lists and the execution show a compensation after its node once it has begun; those inside stand `under` it."""
+    undo = {"task": "t", "compensate": {"task": "u"}}
+    nodes = {
+        "a": undo,
+        "b": {"task": "t"},
+        "c": undo,
+        "m": {"kind": "map", "items": [1], "nodes": {"x": undo}},
+        "d": undo,
+    }
+    paths = [*nodes, "f", "m[0]/x", "m[0]/x~compensate", "a~compensate", "c~compensate"]
+    made = await write(dict.fromkeys(paths, ""), document={"nodes": nodes, "finally": {"f": {"task": "t"}}})
+    await made.fold(counts=json.dumps({"PENDING": 9, "FAILED": 1}))
+    await made.open("m[0]", "m", "m[0]/x")
+    await made.open("m[0]/x~compensate", "m[0]/x", "m[0]/x~compensate")
+    for name in ("c", "a"):
+        await made.open(f"{name}~compensate", name, f"{name}~compensate")
+    failed = AttemptRecord(attempt=1, status=AttemptStatus.FAILED, error=wire.Failure(type="E", message="m"))
+    await made.set("a~compensate", NodeStatus.FAILED, attempts=[failed])
+    found, cursor = [], None
+    while not found or cursor:
+        page = await reads.read_nodes(redis, namespace, made.execution_id, cursor=cursor, limit=limit)
+        found, cursor = [*found, *page.items], page.next_cursor
+    assert [item.node for item in found] == ["a", "a~compensate", "b", "c", "c~compensate", "m", "d", "f"]
+    assert (found[1].task, found[1].status, found[1].error.message) == ("u", NodeStatus.FAILED, "m")
+    page = await reads.read_nodes(redis, namespace, made.execution_id, statuses=["FAILED"])
+    assert [item.node for item in page.items] == ["a~compensate"]
+    view = await reads.read_execution(redis, namespace, made.execution_id)
+    assert list(view.nodes) == [item.node for item in found]
+    assert view.nodes["a~compensate"].status is NodeStatus.FAILED
+    assert view.nodes_omitted == 0
+
+
+async def test_compensations_count_among_the_nodes_that_are_omitted(
+    redis: Redis, namespace: str, write, monkeypatch: pytest.MonkeyPatch
+):
+    """What an execution does not show is counted with them."""
+    monkeypatch.setattr(executions, "MOST_NODES", 3)
+    nodes = {name: {"task": "t", "compensate": {"task": "u"}} for name in ("a", "b", "c")}
+    made = await write(dict.fromkeys([*nodes, "a~compensate", "b~compensate"], ""), document={"nodes": nodes})
+    await made.fold()
+    for name in ("a", "b"):
+        await made.open(f"{name}~compensate", name, f"{name}~compensate")
+    view = await reads.read_execution(redis, namespace, made.execution_id)
+    assert (list(view.nodes), view.nodes_omitted) == (["a", "a~compensate", "b"], 2)
 
 
 async def test_a_child_and_its_parent_name_each_other(redis: Redis, namespace: str, one):

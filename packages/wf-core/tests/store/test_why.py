@@ -276,6 +276,67 @@ async def test_compensations(one, why, status: NodeStatus):
     assert (await why())[-1].startswith("load~compensate failed")
 
 
+SEVERAL: dict[str, Any] = {
+    "on_failure": "continue",
+    "nodes": {
+        "a": {"task": "t"},
+        "b": {"task": "t"},
+        "m": {"kind": "map", "items": [1], "nodes": {"x": {"task": "t"}}},
+        "continued": {"task": "t", "on_error": "continue"},
+        "caught": {"task": "t", "catch": [{"errors": ["OSError"], "to": "rescue"}]},
+        "any": {"task": "t", "catch": [{"to": "rescue"}]},
+        "missed": {"task": "t", "catch": [{"errors": ["KeyError"], "to": "rescue"}]},
+        "rescue": {"task": "t"},
+        "undone": {"task": "t", "compensate": {"task": "u"}},
+    },
+    "finally": {"f": {"task": "t"}},
+}
+
+
+@pytest.fixture
+async def several(write):
+    """An execution of SEVERAL in which everything that may fail has failed, `b` first."""
+    nodes = [*SEVERAL["nodes"], "f", "m[0]/x", "undone~compensate"]
+    made = await (await write(dict.fromkeys(nodes, ""), document=SEVERAL)).fold(started_at=str(CREATED))
+    for node in ("a", "b", "continued", "caught", "any", "missed", "f"):
+        await made.set(node, NodeStatus.FAILED, attempts=[tried()])
+    failure = Failure(type="OSError", message="away", node="m[0]/x", attempt=1)
+    await made.set("m", NodeStatus.FAILED, attempts=[tried(error=failure)])
+    await made.open("m[0]", "m", "m[0]/x", state=ScopeState.FAILED, error=failure)
+    await made.set("m[0]/x", NodeStatus.FAILED, attempts=[tried()])
+    await made.set("undone", NodeStatus.COMPLETED, output=b"1")
+    await made.open("undone~compensate", "undone", "undone~compensate")
+    await made.set("undone~compensate", NodeStatus.FAILED, attempts=[tried()])
+    return made
+
+
+@pytest.mark.parametrize("status", [ExecutionStatus.FAILED, ExecutionStatus.CANCELLED])
+async def test_several_failures(redis: Redis, namespace: str, several, status: ExecutionStatus):
+    """Each one that counts is told, that of `finally` too, the first one first; caught and continued ones are not."""
+    await several.fail(Failure(type="OSError", message="away", node="m[0]/x", attempt=1))
+    await several.owner.write(("HSET", several.keys.execution(several.execution_id), "status", status.value))
+    found = await read_why(redis, Surroundings(namespace, 4, NOW, 3000), several.execution_id)
+    nodes = [cause.node for cause in found.causes]
+    if status is ExecutionStatus.FAILED:
+        assert nodes == [None, "m", "m[0]/x", "undone~compensate", "a", "b", "missed", "f"]
+    else:
+        assert nodes == [None, "undone~compensate", "a", "b", "m", "missed", "f", "m[0]/x"]
+    assert next(one.sentence for one in found.causes if one.node == "b") == "b failed: OSError: away."
+
+
+async def test_more_failures_than_are_told(redis: Redis, namespace: str, write):
+    """However many failed, an answer speaks of a few."""
+    names = [f"n{number}" for number in range(30)]
+    document = {"on_failure": "continue", "nodes": {name: {"task": "t"} for name in names}}
+    many = await (await write(dict.fromkeys(names, ""), document=document)).fold(started_at=str(CREATED))
+    for name in names:
+        await many.set(name, NodeStatus.FAILED, attempts=[tried()])
+    await many.fail(Failure(type="OSError", message="away", node="n20", attempt=1))
+    await many.owner.write(("HSET", many.keys.execution(many.execution_id), "status", "FAILED"))
+    found = await read_why(redis, Surroundings(namespace, 4, NOW, 3000), many.execution_id)
+    assert [cause.node for cause in found.causes] == [None, "n20", *names[:11]]
+
+
 async def test_a_failed_child(one, why):
     """A failure in a child execution names the child."""
     await one.set("sub", NodeStatus.FAILED, attempts=[tried()], child=json.dumps(CHILD).encode())
@@ -313,6 +374,16 @@ async def test_cancelled(one, why):
     assert await why("load") == ["load was cancelled: the execution halts."]
     await one.owner.write(("HSET", one.keys.execution(one.execution_id), "status", "CANCELLED"))
     assert await why() == ["The execution was cancelled: no need."]
+
+
+async def test_cancelled_by_its_end_node(one, why):
+    """An `end` node said why; that it had been cancelled before its last retry is of no interest."""
+    await one.happened("1-0", "execution.cancelling", data=b'{"reason":"no need"}')
+    await one.happened("2-0", "execution.retried")
+    await one.owner.write(("HSET", one.keys.execution(one.execution_id), "status", "CANCELLED"))
+    assert await why() == ["The execution was cancelled."]
+    await one.fail(Failure(type="Foo", message="out of stock", node="stop", attempt=1))
+    assert await why() == ["The execution was cancelled: Foo: out of stock."]
 
 
 async def test_ending_and_halting(one, why):

@@ -103,3 +103,17 @@ def test_a_key_that_fails_fails_the_node(world):
     """A key that cannot be evaluated is the author's to mend."""
     w = world(DOCUMENT).start({})
     assert (w.ended, w.execution.error.type) == ("FAILED", "ExpressionError")
+
+
+def test_what_was_undone_is_not_taken_from_the_cache(world):
+    """After a retry it is done again: the cache may hold the output that was undone."""
+    a = {**DOCUMENT["nodes"]["a"], "compensate": {"task": "u"}}
+    w = world({"nodes": {"a": a, "b": {"task": "t", "depends_on": ["a"]}}}).start({"n": 1})
+    found(w, "a", b"1")
+    w.fail_for_good("b")
+    w.done("a~compensate")
+    w.retry()
+    assert (w.status("a"), w.timers()) == ("QUEUED", {})
+    assert stores(w.done("a", output=2))
+    w.done("b")
+    assert w.ended == "COMPLETED"

@@ -86,6 +86,43 @@ def test_end_ends_the_execution_at_once(world, status):
         assert (w.execution.error.type, w.execution.error.message) == ("Bad", "so 4")
 
 
+@pytest.mark.parametrize(
+    ("said", "type_", "message"),
+    [
+        ({"type": "Foo", "message": "out of ${{ input.what }}"}, "Foo", "out of stock"),
+        ("out of ${{ input.what }}", "CancelledError", "out of stock"),
+        ("${{ {'type': 'Foo'} }}", "Foo", "the node 'stop' ended it as CANCELLED"),
+    ],
+)
+def test_an_end_that_cancels_says_why(world, said, type_, message):
+    """The error of an `end` with CANCELLED is that of the execution, as with FAILED."""
+    final = {"f": {"task": "t", "params": {"e": "${{ execution.error.type }}"}}}
+    stop = {"kind": "end", "status": "CANCELLED", "error": said}
+    w = world({"nodes": {"stop": stop}, "finally": final}).start({"what": "stock"})
+    assert w.params("f") == {"e": type_}
+    w.done("f")
+    error = w.execution.error
+    assert (w.ended, error.type, error.message, error.node) == ("CANCELLED", type_, message, "stop")
+
+
+@pytest.mark.parametrize("said", [None, {"type": "Foo", "message": "enough"}])
+def test_an_end_that_cancels_a_body_fails_it_with_its_error(world, said):
+    """The container of a body sees a failure: the error of the `end`, or one that says what it did."""
+    stop = {"kind": "end", "status": "CANCELLED", **({"error": said} if said else {})}
+    w = world({"nodes": {"m": {"kind": "map", "items": [1], "nodes": {"stop": stop}}}}).start()
+    error = w.execution.error
+    type_, message = ("Foo", "enough") if said else ("CancelledError", "m[0] ended itself as CANCELLED")
+    assert (w.ended, error.type, error.message) == ("FAILED", type_, f"1 of 1 item failed; m[0]: {message}")
+
+
+def test_an_end_that_cancels_finally_fails_nothing(world):
+    """With an error or without: what ran before it completed."""
+    stop = {"kind": "end", "status": "CANCELLED", "error": "enough"}
+    w = world({"nodes": {"a": T}, "finally": {"stop": stop}}).start()
+    w.done("a")
+    assert (w.ended, w.execution.error) == ("COMPLETED", None)
+
+
 def test_end_inside_a_body_ends_the_body(world):
     body = {"x": T, "stop": {"kind": "end", "status": "COMPLETED", "output": "early", "when": "item == 1"}}
     w = world({"nodes": {"m": {"kind": "map", "items": [1, 2], "nodes": body}}}).start()
@@ -166,6 +203,18 @@ def test_a_failure_of_finally_turns_completed_into_failed(world):
     w.done("a")
     w.fail_for_good("f")
     assert (w.ended, w.execution.error.node) == ("FAILED", "f")
+
+
+def test_a_failure_of_finally_undoes_nothing(world):
+    """The work completed: it and the output stay, and a retry runs `finally` alone."""
+    w = world({"nodes": {"a": {**T, "compensate": {"task": "undo"}}}, "finally": {"f": T}}).start()
+    w.done("a", output=1)
+    w.fail_for_good("f")
+    assert (w.ended, w.output, set(w.statuses)) == ("FAILED", 1, {"a", "f"})
+    w.retry()
+    assert w.statuses == {"a": "COMPLETED", "f": "QUEUED"}
+    w.done("f")
+    assert (w.ended, w.output) == ("COMPLETED", 1)
 
 
 def test_a_deadline_still_runs_finally(world):

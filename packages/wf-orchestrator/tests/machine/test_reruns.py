@@ -199,6 +199,125 @@ def test_compensated_nodes_run_again(world):
     assert w.ended == "FAILED"
 
 
+HOTEL = {
+    "hotel": {"task": "t", "compensate": {"task": "u", "params": {"id": "${{ nodes.hotel.output }}"}}},
+    "invoice": {"task": "t", "params": {"value": "for ${{ nodes.hotel.output }}"}},
+}
+
+
+def test_what_comes_after_an_undone_node_runs_again(world):
+    """A completed node holds what was undone: it sees the new output, as does what follows it."""
+    nodes = {
+        **HOTEL,
+        "paper": {"task": "t", "params": {"value": "${{ nodes.invoice.output }}"}},
+        "beside": {"task": "t"},
+        "flight": {"task": "t", "depends_on": ["invoice"]},
+    }
+    w = world({"nodes": nodes, "output": "${{ nodes.paper.output }}"}).start()
+    w.done("hotel", output="H1")
+    w.done("beside")
+    w.done("invoice", output="for H1")
+    w.done("paper", output="paper 1")
+    w.fail_for_good("flight")
+    assert w.params("hotel~compensate") == {"id": "H1"}
+    w.done("hotel~compensate")
+    w.retry()
+    assert w.statuses == {
+        "hotel": "QUEUED",
+        "invoice": "PENDING",
+        "paper": "PENDING",
+        "beside": "COMPLETED",
+        "flight": "PENDING",
+    }
+    w.done("hotel", output="H2")
+    assert w.params("invoice") == {"value": "for H2"}
+    w.done("invoice", output="for H2")
+    assert w.params("paper") == {"value": "for H2"}
+    w.done("paper", output="paper 2")
+    w.done("flight")
+    assert (w.ended, w.output) == ("COMPLETED", "paper 2")
+
+
+@pytest.mark.parametrize("status", ["FAILED", "COMPLETED"])
+def test_what_comes_after_an_undone_node_in_an_item_runs_again(world, status):
+    """In its item, and after the map, whether that completed or failed."""
+    nodes = {
+        "trips": {"kind": "map", "items": [1, 2], "nodes": {**HOTEL, "taxi": {"task": "t", "depends_on": ["invoice"]}}},
+        "report": {"task": "t", "depends_on": ["trips"], "join": "all_done"},
+        "flight": {"task": "t", "depends_on": ["report"]},
+    }
+    w = world({"nodes": nodes}).start()
+    w.done("trips[0]/hotel", "trips[1]/hotel", output="H1")
+    w.done("trips[0]/invoice", "trips[1]/invoice", output="for H1")
+    w.done("trips[0]/taxi")
+    if status == "FAILED":
+        w.fail_for_good("trips[1]/taxi")
+        w.done("report", "flight")
+    else:
+        w.done("trips[1]/taxi", "report")
+        w.fail_for_good("flight")
+    w.done("trips[1]/hotel~compensate", "trips[0]/hotel~compensate")
+    assert (w.ended, w.status("trips"), w.status("report")) == ("FAILED", status, "COMPLETED")
+    w.retry()
+    assert {w.status(path) for path in ("trips[0]/hotel", "trips[1]/hotel")} == {"QUEUED"}
+    after = ("trips[0]/invoice", "trips[1]/invoice", "trips[0]/taxi", "trips[1]/taxi", "report", "flight")
+    assert {w.status(path) for path in after} == {"PENDING"}
+    w.done("trips[0]/hotel", "trips[1]/hotel", output="H2")
+    assert w.params("trips[0]/invoice") == w.params("trips[1]/invoice") == {"value": "for H2"}
+    w.done("trips[0]/invoice", "trips[1]/invoice", "trips[0]/taxi", "trips[1]/taxi", "report", "flight")
+    assert w.ended == "COMPLETED"
+
+
+def test_passes_after_an_undone_node_run_again(world):
+    """A loop goes on with the pass in which something was undone, and what follows the loop runs again."""
+    loop = {"kind": "loop", "until": "iteration == 1", "max_iterations": 2, "nodes": HOTEL}
+    nodes = {
+        "l": loop,
+        "z": {"task": "t", "params": {"l": "${{ nodes.l.output }}"}},
+        "y": {"task": "t", "depends_on": ["z"]},
+    }
+    w = world({"nodes": nodes}).start()
+    for number in range(2):
+        w.done(f"l#{number}/hotel", f"l#{number}/invoice", output=number)
+    w.done("z")
+    w.fail_for_good("y")
+    w.done("l#1/hotel~compensate", "l#0/hotel~compensate")
+    w.retry()
+    assert w.statuses == {
+        "l": "WAITING",
+        "z": "PENDING",
+        "y": "PENDING",
+        "l#0/hotel": "QUEUED",
+        "l#0/invoice": "PENDING",
+    }
+    for number in range(2):
+        w.done(f"l#{number}/hotel", f"l#{number}/invoice", output=number + 10)
+    assert w.params("z") == {"l": 11}
+
+
+def test_what_was_undone_of_an_earlier_attempt_is_forgotten_when_it_is_done_again(world):
+    """An item of an earlier attempt of its map was undone; done again it is kept, as is what comes after the map."""
+    body = {"hotel": HOTEL["hotel"], "taxi": {"task": "t", "depends_on": ["hotel"]}}
+    trips = {"kind": "map", "items": [1, 2], "order": "sequential", "nodes": body, "retry": {"max_retries": 1}}
+    nodes = {"trips": trips, "after": {"task": "t", "depends_on": ["trips"]}, "z": {"task": "t"}}
+    w = world({"nodes": nodes}).start()
+    w.done("z", "trips[0]/hotel", "trips[0]/taxi", "trips[1]/hotel")
+    w.fail_for_good("trips[1]/taxi")
+    w.verdict("trips", 0)
+    w.due("trips")
+    w.fail_for_good("trips[0]/hotel")
+    w.verdict("trips", None)
+    w.done("trips[1]/hotel~compensate", "trips[0]/hotel~compensate")
+    assert w.ended == "FAILED"
+    w.retry()
+    for number in range(2):
+        w.done(f"trips[{number}]/hotel", f"trips[{number}]/taxi")
+    w.done("after")
+    assert w.ended == "COMPLETED"
+    w.retry("z")
+    assert {path for path, status in w.statuses.items() if status != "COMPLETED"} == {"z"}
+
+
 MAP = {
     "m": {
         "kind": "map",

@@ -188,6 +188,32 @@ def test_pause_resume_and_retry():
     assert harness.run.dispatched == ["one", "two", "two"]
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_retry_after_a_compensation_sees_nothing_of_what_was_undone(inside: bool):
+    """What comes after an undone node is made of its new output, in the document itself and inside a map."""
+    booking = {
+        "hotel": {"task": "book", "compensate": {"task": "t", "params": {"value": "${{ nodes.hotel.output }}"}}},
+        "invoice": {"task": "t", "params": {"value": "invoice for ${{ nodes.hotel.output }}"}},
+    }
+    trip = {"kind": "map", "items": [1], "nodes": booking, "output": "${{ nodes.invoice.output }}"}
+    before = {"trip": trip} if inside else booking
+    invoice = "trip" if inside else "invoice"
+    nodes = {**before, "flight": {"task": "fly", "depends_on": [invoice]}}
+    document = {
+        "nodes": nodes,
+        "defaults": {"retry": {"max_retries": 0}},
+        "output": f"${{{{ nodes.{invoice}.output }}}}",
+    }
+    harness = Harness(document, tasks={**ECHO, "book": answers("H1", "H2"), "fly": answers(ValueError("no"), "F1")})
+    assert harness.run_until_idle().status == "FAILED"
+    hotel = "trip[0]/hotel" if inside else "hotel"
+    assert harness.run.node(f"{hotel}~compensate").output == "H1"
+    harness.retry()
+    found = harness.run_until_idle()
+    assert (found.status, found.node(hotel).output) == ("COMPLETED", "H2")
+    assert found.output == (["invoice for H2"] if inside else "invoice for H2")
+
+
 def test_heartbeats():
     """A task that is silent for longer than its heartbeat is ended."""
     document = {"nodes": {"a": {"task": "t", "heartbeat": "30s", "retry": {"max_retries": 0}}}}

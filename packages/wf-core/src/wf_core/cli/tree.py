@@ -1,12 +1,13 @@
 """The live tree as a pure function of what is known, the time and the size of the terminal.
 
 Nodes of one task on one level of the graph are one group, a map, loop or dynamic node is one alone. A group folds into
-its line; what runs, waits for a retry or failed in it stands below it, as far as there is room. Whatever the size of
-the graph, the tree never exceeds `height`.
+its line; what runs, waits for a retry or failed in it stands below it, as far as there is room, and so does what undid
+its nodes. Whatever the size of the graph, the tree never exceeds `height`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,7 @@ TITLE = 40
 _OPEN = ("FAILED", "RETRYING", "RUNNING")
 """Statuses of nodes that stand on a line of their own, most important first."""
 _ALIVE = ("RUNNING", "QUEUED", "RETRYING", "WAITING")
+_CALM = ("COMPLETED", "SKIPPED")
 _UNUSUAL = ("FAILED", "RETRYING", "CANCELLED", "SKIPPED", "UPSTREAM_FAILED")
 
 
@@ -96,6 +98,16 @@ class _Group:
         return all(node.status == "PENDING" for node in self.nodes)
 
     @property
+    def calm(self) -> bool:
+        """Whether nothing in it is of interest any more: all has ended well, what undid its nodes too."""
+        return all(node.status in _CALM for node in (*self.nodes, *self.undone))
+
+    @property
+    def undone(self) -> list[NodeView]:
+        """The compensations that have begun."""
+        return [node.undo for node in self.nodes if node.undo is not None]
+
+    @property
     def status(self) -> str:
         """The status that stands for all: alive, else the worst of the ended ones."""
         if not self.over and not self.untouched:
@@ -136,8 +148,7 @@ def _fit(groups: list[_Group], room: int) -> tuple[list[_Group], list[_Group], l
     """Folds finished groups at the top, then untouched ones at the bottom, then whatever else has no room."""
     if len(groups) <= room:
         return [], groups, []
-    calm = {"COMPLETED", "SKIPPED"}
-    top = next((at for at, group in enumerate(groups) if not group.over or group.status not in calm), len(groups))
+    top = next((at for at, group in enumerate(groups) if not group.calm), len(groups))
     top = min(top, len(groups) - room + 1)
     before, rest = (groups[:top], groups[top:]) if top > 1 else ([], groups)
     space = room - bool(before)
@@ -164,11 +175,11 @@ def _after(groups: Sequence[_Group], marks: Marks) -> _Row:
 
 
 def _open_nodes(group: _Group) -> list[NodeView]:
-    """What stands below a group's line: of a container that runs, some of its inside."""
+    """What stands below a group's line: of a container that runs, some of its inside; of one node, what undid it."""
     alone = group.nodes[0] if len(group.nodes) == 1 else None
     if alone is not None and (alone.over or not alone.holds):
-        return []
-    nodes = alone.inside if alone else group.nodes
+        return group.undone
+    nodes = alone.inside if alone else [*group.nodes, *group.undone]
     return [node for status in _OPEN for node in nodes if node.status == status]
 
 
@@ -207,7 +218,8 @@ def _group_line(view: RunView, group: _Group, title: str, marks: Marks, now: dat
     mark = _mark(status, marks)
     if len(group.nodes) == 1:
         node = group.nodes[0]
-        return Line(f"{_mark(node.status, marks)} {title}  {_about(node, view, now)}".rstrip(), node.status)
+        about = "  ".join(part for part in (_about(node, view, now), *_undoing(group)) if part)
+        return Line(f"{_mark(node.status, marks)} {title}  {about}".rstrip(), node.status)
     done = sum(node.over for node in group.nodes)
     parts = [f"{done}/{len(group.nodes)}".rjust(9)]
     if group.count(*_ALIVE):
@@ -215,9 +227,16 @@ def _group_line(view: RunView, group: _Group, title: str, marks: Marks, now: dat
     elif group.untouched:
         parts.append(_waits(view, group))
     parts += [f"{group.count(word)} {word.lower()}" for word in _UNUSUAL if word != "RETRYING" and group.count(word)]
+    parts += _undoing(group)
     if group.over and (average := _average(group)) is not None:
         parts.append(f"avg {duration(average)}")
     return Line(f"{mark} {title}  {'  '.join(part for part in parts if part)}", status)
+
+
+def _undoing(group: _Group) -> list[str]:
+    """Compensations that run or did not complete: they may have no room below."""
+    counts = Counter(undo.status for undo in group.undone if undo.status not in _CALM)
+    return [f"{count} compensation{'s' if count > 1 else ''} {status.lower()}" for status, count in counts.items()]
 
 
 def _waits(view: RunView, group: _Group) -> str:

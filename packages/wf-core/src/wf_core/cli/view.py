@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from wf_core.graph import Graph
 
 CONTAINERS = frozenset({"map", "loop", "dynamic"})
+UNDOES = "~compensate"
+"""How the name of a compensation ends; before it stands its node's."""
 LONGEST = 60
 """Characters of a task's progress."""
 ENDED = frozenset(str(status) for status in NodeStatus if status.is_terminal)
@@ -39,6 +41,8 @@ class NodeView:
     """What a task reported, or how far a container is."""
     inside: list[NodeView] = field(default_factory=list)
     """Some of what runs, waits for a retry or failed inside a container."""
+    undo: NodeView | None = None
+    """Its compensation, once that has begun."""
 
     @property
     def holds(self) -> bool:
@@ -76,10 +80,9 @@ class RunView:
     def update_nodes(self, items: Iterable[NodeItem]) -> None:
         """Takes over what the server says of these nodes."""
         for item in items:
-            at = self.index.get(item.node)
-            if at is None:
+            node = self._find(item.node)
+            if node is None:
                 continue
-            node = self.nodes[at]
             node.status, node.attempts, node.worker = item.status, item.attempts, item.worker
             node.started, node.ended, node.error = item.started_at, item.ended_at, item.error
             node.progress = item.progress
@@ -99,14 +102,16 @@ class RunView:
         return [node for node in self.nodes if node.holds and not node.over and node.attempts]
 
     def update_summaries(self, summaries: Mapping[str, NodeSummary]) -> None:
-        """Takes over the nodes that the server lists with the execution."""
+        """Takes over the nodes that the server lists with the execution, which are all that there are."""
+        for node in self.nodes:
+            if node.undo is not None and node.undo.name not in summaries:  # a retry has dropped it
+                node.undo = None
         for name, summary in summaries.items():
-            at = self.index.get(name)
-            if at is not None:
-                node = self.nodes[at]
-                node.status, node.attempts = summary.status, summary.attempts
-                node.started, node.ended, node.error = summary.started_at, summary.ended_at, summary.error
-                node.progress = summary.progress
+            found = self._find(name)
+            if found is not None:
+                found.status, found.attempts = summary.status, summary.attempts
+                found.started, found.ended, found.error = summary.started_at, summary.ended_at, summary.error
+                found.progress = summary.progress
 
     def update_running(self, items: Sequence[NodeItem]) -> None:
         """Takes over which nodes run now; one that ran and is not among them waits, or has ended by an event."""
@@ -118,15 +123,28 @@ class RunView:
 
     def apply(self, event: Event) -> None:
         """Takes over a change of a node. Events of the execution itself come with `update`."""
-        at = None if event.node is None else self.index.get(event.node)
-        if at is None or event.status is None or event.status not in set(NodeStatus):
+        node = None if event.node is None else self._find(event.node)
+        if node is None or event.status is None or event.status not in set(NodeStatus):
             return
-        node = self.nodes[at]
         node.status = event.status
+        node.undo = None  # what was undone runs again
         node.attempts = max(node.attempts, event.attempt or 0)
         data = event.data if isinstance(event.data, dict) else {}
         if node.over:
             node.started, node.ended = _moment(data.get("started_at")) or node.started, event.ts
+
+    def _find(self, name: str) -> NodeView | None:
+        """The node of this name; a compensation is known as soon as it is heard of."""
+        at = self.index.get(name)
+        if at is not None:
+            return self.nodes[at]
+        at = self.index.get(name.removesuffix(UNDOES))
+        if at is None:
+            return None
+        node = self.nodes[at]
+        if node.undo is None:
+            node.undo = NodeView(name, "", node.level, ())
+        return node.undo
 
     def counts(self) -> dict[str, int]:
         """Nodes by status; those inside containers too, once the server counts more than the top level."""

@@ -24,8 +24,13 @@ LONGEST_MS = 30 * 86_400_000
 
 
 def is_looked_up(x: Execution, index: int) -> bool:
-    """Whether a task that is ready is looked up first: before its first attempt only."""
-    return x.node(index).cache is not None and not x.attempts_of_era(index)
+    """Whether a task that is ready is looked up first: before its first attempt only, and not what was undone.
+
+    The cache may still hold the output that was undone.
+    """
+    if x.node(index).cache is None or x.attempts_of_era(index):
+        return False
+    return f"{x.path(index)}~compensate" not in x.scopes
 
 
 def begin(step: Step, index: int, params: bytes) -> None:

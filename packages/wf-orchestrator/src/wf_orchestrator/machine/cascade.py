@@ -145,7 +145,7 @@ def _verdict(step: Step, scope: Scope) -> tuple[ScopeState, bytes | None]:
 def _take_fate(x: Execution, scope: Scope, fate: Fate) -> tuple[ScopeState, bytes | None]:
     """A body that its own `end` node cancelled has failed, as its container sees it."""
     scope.error = fate.error
-    if fate.state is ScopeState.CANCELLED:
+    if fate.state is ScopeState.CANCELLED and fate.error is None:
         message = f"{scope.key} ended itself as CANCELLED"
         scope.error = Failure(type="CancelledError", message=message, node=x.path(scope.parent))
     return (ScopeState.COMPLETED if scope.error is None else ScopeState.FAILED), fate.output

@@ -136,7 +136,9 @@ def finally_ended(step: Step, scope: Scope) -> None:
         return
     _enter(step, "")
     fate = step.fates.get(FINAL)
-    error = fate.error if fate else scope.error
+    error = scope.error
+    if fate is not None:  # what ended only itself as CANCELLED fails nothing, whatever it says
+        error = fate.error if fate.state is ScopeState.FAILED else None
     if error is not None and x.ending == ExecutionStatus.COMPLETED:
         x.ending = ExecutionStatus.FAILED.value
         step.touch("ending")

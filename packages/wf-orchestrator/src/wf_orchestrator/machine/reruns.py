@@ -3,14 +3,14 @@
 In each body that is opened again, from the document's own inward:
 
 * nodes that failed (for good, and so that it counts), were cancelled, or could not run because of a failure;
-* nodes that `from` names, and everything downstream of them;
-* nodes that were compensated, since what they did is undone;
+* nodes that begin from scratch: those that `from` names, and those that were compensated, since what they did is
+  undone; with everything downstream of them, which may hold what they gave;
 * nodes that were skipped and come after one of those: their guards may say something else now.
 
 What COMPLETED otherwise is kept, also when it comes after a failed node: it saw the failure, and has done its work.
 A container that has bodies inside goes on with those that failed; the others keep their outputs. A loop goes on with
-the pass that failed. A container that is named, or comes after a named one, begins anew, as does one whose inside is
-not to be had any more. The nodes of `finally` all run again.
+the pass that failed. A container that begins from scratch, or comes after what does, begins anew, as does one whose
+inside is not to be had any more. The nodes of `finally` all run again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Reruns:
     resumed: list[int] = field(default_factory=list)
     """Containers in them that go on with what is inside."""
     dropped: list[Scope] = field(default_factory=list)
-    """Passes of loops that come after one that runs again."""
+    """Bodies that count no more: passes of loops that come after one that runs again, what undid forgotten nodes."""
     last: dict[int, bytes | None] = field(default_factory=dict)
     """Loop → the output of the pass before the one that runs again, where it is not the stored one."""
 
@@ -66,14 +66,10 @@ class _Choice:
         self.reruns = Reruns()
         self.inside: dict[int, dict[int, Scope]] = {}
         """Container → its bodies of the last attempt by number."""
-        self.undone: set[int] = set()
-        """Nodes that were compensated."""
-        self.named: set[int] = set()
-        """Nodes that `from` names."""
+        self.scratch: set[int] = set()
+        """Nodes that begin from scratch: `from` names them, or they were compensated."""
         self.through: dict[int, set[int]] = {}
-        """Container → numbers of its bodies that hold something named or undone."""
-        self.changed: set[int] = set()
-        """Those of them that hold something named: what comes after them runs again."""
+        """Container → numbers of its bodies that hold one of those: what comes after it runs again as well."""
 
     def run(self, paths: Iterable[str]) -> Reruns:
         """Chooses in the document's body, then inwards; a list of work in place of recursion."""
@@ -81,7 +77,7 @@ class _Choice:
         self._look_inside()
         for path in paths:
             self._name(path)
-        for index in self.undone | self.named:
+        for index in self.scratch:
             self._climb(index)
         work = deque([x.root])
         while work:
@@ -96,26 +92,26 @@ class _Choice:
         for scope in x.scopes.values():
             if scope.parent == OUTSIDE or scope.state is ScopeState.DORMANT:
                 continue
-            if scope.body is x.node(scope.parent).compensate:
-                self.undone.add(scope.parent)
-            else:
+            if scope.body is not x.node(scope.parent).compensate:
                 self.inside.setdefault(scope.parent, {})[scope.number] = scope
+            elif x.owner[scope.parent].state is ScopeState.DORMANT:  # it undid an earlier attempt of its container
+                self.reruns.dropped.append(scope)
+            else:
+                self.scratch.add(scope.parent)
 
     def _name(self, path: str) -> None:
         """A node; or all nodes of one item or pass, by its key."""
         index = self.x.index_of(path)
         if index is not None:
-            self.named.add(index)
+            self.scratch.add(index)
         elif (scope := self.x.scopes.get(path)) and scope.parent != OUTSIDE and scope.state is not ScopeState.DORMANT:
-            self.named.update(range(scope.base, scope.end))
+            self.scratch.update(range(scope.base, scope.end))
 
     def _climb(self, index: int) -> None:
         """The containers around a node that runs again are opened again."""
         scope = self.x.owner[index]
         while scope.parent != OUTSIDE:
             self.through.setdefault(scope.parent, set()).add(scope.number)
-            if index in self.named:
-                self.changed.add(scope.parent)
             scope = self.x.owner[scope.parent]
 
     def _choose_in(self, scope: Scope) -> list[Scope]:
@@ -127,7 +123,7 @@ class _Choice:
         anew = self._anew(scope)
         chosen: dict[int, list[Scope] | None] = {}
         for index in range(scope.base, scope.end):
-            if index in anew or index in self.undone:
+            if index in anew:
                 chosen[index] = None
             elif index in self.through or (failed and self._has_failed(index)):
                 chosen[index] = self._bodies_of(index)
@@ -143,10 +139,10 @@ class _Choice:
         return opened
 
     def _anew(self, scope: Scope) -> set[int]:
-        """What is named in a body, and everything downstream of it and of containers with something named inside."""
+        """What begins from scratch in a body, and everything downstream of it and of containers that hold such."""
         here = range(scope.base, scope.end)
-        anew = {index for index in here if index in self.named}
-        work = [*anew, *(index for index in here if index in self.changed)]
+        anew = {index for index in here if index in self.scratch}
+        work = [*anew, *(index for index in here if index in self.through)]
         while work:
             for follower in self._followers(scope, work.pop()):
                 if follower not in anew:

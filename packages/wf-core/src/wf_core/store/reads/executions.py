@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, cast
 
 import msgspec
@@ -12,7 +13,7 @@ from wf_core.states import ExecutionStatus, NodeStatus
 from wf_core.store.codec import unpack_nodes
 from wf_core.store.reads import snapshot as snapshots
 from wf_core.store.reads.layout import Layout
-from wf_core.store.reads.nodes import Record, facts, progress_of, raw, read_records
+from wf_core.store.reads.nodes import Record, facts, progress_of, raw, read_records, top_cells, was_tried
 from wf_core.store.reads.snapshot import Execution, Snapshot
 from wf_core.store.reads.views import (
     ExecutionSummary,
@@ -39,13 +40,13 @@ async def read_execution(
     if not nodes and view.counts:
         return view
     layout = await snapshots.layout_of(redis, namespace, snapshot)
-    total = len(layout.root.names)
     if not view.counts:
-        view = msgspec.structs.replace(view, counts=_present({NodeStatus.PENDING.value: total}))
+        pending = {NodeStatus.PENDING.value: len(layout.root.names)}
+        view = msgspec.structs.replace(view, counts=_present(pending))
     if not nodes:
         return view
     shown = await _summaries(redis, namespace, snapshot, layout)
-    return msgspec.structs.replace(view, nodes=shown, nodes_omitted=total - len(shown))
+    return msgspec.structs.replace(view, nodes=shown, nodes_omitted=layout.outer_size - len(shown))
 
 
 async def read_results(redis: Redis, namespace: str, execution_id: str) -> ResultsView | None:
@@ -108,12 +109,11 @@ def _present(counts: dict[str, int]) -> dict[str, int]:
 
 
 async def _summaries(redis: Redis, namespace: str, snapshot: Snapshot, layout: Layout) -> dict[str, NodeSummary]:
-    cells = snapshot.nodes(layout.root)[:MOST_NODES]
-    places = [layout.top(index) for index in range(len(cells))]
-    tried = [place for place, cell in zip(places, cells, strict=True) if cell[1]]
+    cells = list(islice(top_cells(snapshot, layout), MOST_NODES))
+    tried = [place for place, cell in cells if was_tried(place, cell)]
     records = await read_records(redis, namespace, snapshot.execution_id, tried)
     shown = {}
-    for place, cell in zip(places, cells, strict=True):
+    for place, cell in cells:
         record = records.get(place.path, Record())
         known = facts(snapshot, place, cell, record.attempts)
         shown[place.path] = NodeSummary(

@@ -82,6 +82,22 @@ class Layout:
         """The node of the document, or of its `finally`, at this index."""
         return Place(self.root.names[index], index, self.root, index, (index,))
 
+    def outer(self, start: Order = ()) -> Iterator[Place]:
+        """The nodes of the top level from `start` on, each followed by its compensation where that has begun."""
+        for index in range(start[0] if start else 0, len(self.root.names)):
+            place = self.top(index)
+            if place.order >= start:
+                yield place
+            undo = self.find(place.path + COMPENSATION) if index in self.root.undoing else None
+            if undo is not None and undo.order >= start:
+                yield undo
+
+    @property
+    def outer_size(self) -> int:
+        """How many places `outer` gives."""
+        begun = (self.find(self.root.names[index] + COMPENSATION) for index in self.root.undoing)
+        return len(self.root.names) + sum(undo is not None for undo in begun)
+
     def find(self, path: str) -> Place | None:
         """The node at a path; None when there is none, or not (any more, or yet)."""
         local = self.root.index.get(path)

@@ -132,8 +132,10 @@ async def read_nodes(  # noqa: PLR0913 - the execution, three filters and the pa
 ) -> NodePage | None:
     """A page of nodes in the document's order; None when there is no such execution.
 
-    Those of the top level, or with `under` (the path of a node, the key of a scope: `price`, `price[3]`) those inside
-    it at any depth. `statuses` may name RUNNING. Raises ValueError for a cursor that no page gave, UnknownNodeError
+    Those of the top level, each followed by its compensation where that has begun; or with `under` (the path of a node,
+    the key of a scope: `price`, `price[3]`) those inside it at any depth.
+
+    `statuses` may name RUNNING. Raises ValueError for a cursor that no page gave, UnknownNodeError
     when there is nothing at `under`.
     """
     start = _start(cursor)
@@ -141,7 +143,7 @@ async def read_nodes(  # noqa: PLR0913 - the execution, three filters and the pa
     if snapshot is None:
         return None
     layout = await snapshots.layout_of(redis, namespace, snapshot)
-    found = _top(snapshot, layout, start) if under is None else _inside(snapshot, layout, under, start)
+    found = top_cells(snapshot, layout, start) if under is None else _inside(snapshot, layout, under, start)
     chosen = (
         (place, cell)
         for place, cell in found
@@ -205,10 +207,11 @@ def node_view(snapshot: Snapshot, layout: Layout, place: Place, cell: NodeCell, 
     )
 
 
-def _top(snapshot: Snapshot, layout: Layout, start: Order) -> Iterator[tuple[Place, NodeCell]]:
+def top_cells(snapshot: Snapshot, layout: Layout, start: Order = ()) -> Iterator[tuple[Place, NodeCell]]:
+    """The nodes of the top level and their compensations, from `start` on, with their cells."""
     cells = snapshot.nodes(layout.root)
-    for index in range(start[0] if start else 0, len(cells)):
-        yield layout.top(index), cells[index]
+    for place in layout.outer(start):
+        yield place, cells[place.at] if place.table is layout.root else snapshot.cell(place)
 
 
 def _inside(snapshot: Snapshot, layout: Layout, under: str, start: Order) -> Iterator[tuple[Place, NodeCell]]:

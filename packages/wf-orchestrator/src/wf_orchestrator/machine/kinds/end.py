@@ -28,10 +28,11 @@ def begin(step: Step, index: int) -> None:
         failure.reject(step, index, evaluate.failure_of(problem))
         return
     state = ScopeState(spec.status)
-    failed = _failure(error, path, x.cells[index].attempt + 1) if state is ScopeState.FAILED else None
+    says_why = state is ScopeState.FAILED or error is not None
+    why = _failure(state, error, path, x.cells[index].attempt + 1) if says_why else None
     step.open_node(index)
     failure.complete(step, index, output)
-    step.fates[scope.key] = Fate(state, output if state is ScopeState.COMPLETED else None, failed)
+    step.fates[scope.key] = Fate(state, output if state is ScopeState.COMPLETED else None, why)
     scopes.end_all(step, scope, _REASON.format(node=path), skip=True)
 
 
@@ -39,13 +40,14 @@ def _spec(step: Step, index: int) -> Any:
     return step.x.node(index).spec
 
 
-def _failure(error: Any, path: str, attempt: int) -> Failure:
+def _failure(state: ScopeState, error: Any, path: str, attempt: int) -> Failure:
     """What the document says of the error: a sentence, or `{type, message}`."""
+    type_ = "EndedError" if state is ScopeState.FAILED else "CancelledError"
     given = error if isinstance(error, dict) else {"message": error}
     message = given.get("message")
     if message is None:
-        message = f"the node {path!r} ended it as FAILED"
-    return Failure(type=str(given.get("type") or "EndedError"), message=str(message), node=path, attempt=attempt)
+        message = f"the node {path!r} ended it as {state.value}"
+    return Failure(type=str(given.get("type") or type_), message=str(message), node=path, attempt=attempt)
 
 
 KIND = Kind(begin, no_bodies, nothing_to_open, nothing_to_drop, "cancel")

@@ -16,7 +16,8 @@ from wf_core.states import ExecutionStatus, NodeStatus
 from wf_core.store.codec import HistoryLine, history_lines, pack_timer
 from wf_core.store.keys import PartitionKeys
 from wf_core.store.reads import snapshot as snapshots
-from wf_core.store.reads.layout import Layout, Place
+from wf_core.store.reads.layout import Place
+from wf_core.store.reads.nodes import read_records
 from wf_core.store.reads.snapshot import Snapshot
 from wf_core.store.reads.why.known import Happened, Hold, Known, QueueState
 from wf_core.store.reads.why.reasons import Why, explain
@@ -51,7 +52,7 @@ async def read_why(redis: Redis, around: Surroundings, execution_id: str, node: 
     layout = await snapshots.layout_of(redis, around.namespace, snapshot)
     asked = None if node is None else layout.place(node)
     survey = Survey(snapshot, layout, await _plan(redis, around, snapshot))
-    nodes = survey.walk([asked] if asked else _start(survey, layout))
+    nodes = survey.walk([asked] if asked else await _start(redis, around, survey))
     return explain(await _known(redis, around, survey, nodes), nodes, asked)
 
 
@@ -62,17 +63,31 @@ async def _plan(redis: Redis, around: Surroundings, snapshot: Snapshot) -> Any:
     return None if canonical is None else await asyncio.to_thread(load_plan, canonical, snapshot.execution.document)
 
 
-def _start(survey: Survey, layout: Layout) -> list[Place]:
-    """The nodes that explain an execution: those that have begun and not ended, or the one where it failed.
+async def _start(redis: Redis, around: Surroundings, survey: Survey) -> list[Place]:
+    """The nodes that explain an execution: those that have begun and not ended, or those that failed.
 
-    Beside them the compensations that have not ended, or that failed: what they were to undo is not undone.
+    The one where it failed comes first, with what explains it. Beside them stand the compensations that have not ended,
+    or that failed: what they were to undo is not undone.
     """
-    execution = survey.snapshot.execution
+    execution, layout = survey.snapshot.execution, survey.layout
     if not execution.status.is_terminal:
         return [*survey.live(), *survey.undoing(MOVING)]
+    undone = survey.undoing({NodeStatus.FAILED})
+    if execution.status is ExecutionStatus.COMPLETED:
+        return undone
     began = execution.error.node if execution.error else None
     place = layout.find(began) if began and execution.status is ExecutionStatus.FAILED else None
-    return [*([] if place is None else [layout.top(place.order[0])]), *survey.undoing({NodeStatus.FAILED})]
+    first = [] if place is None else survey.walk([layout.top(place.order[0])])
+    return [*first, *undone, *await _uncaught(redis, around, survey)]
+
+
+async def _uncaught(redis: Redis, around: Surroundings, survey: Survey) -> list[Place]:
+    """The nodes of the top level that failed, without those that were caught: these failures count as none."""
+    failed = survey.failed()
+    catching = [place for place in failed if survey.catches(place)]
+    records = await read_records(redis, around.namespace, survey.snapshot.execution_id, catching)
+    caught = {path for path, record in records.items() if survey.has_caught(path, record.attempts)}
+    return [place for place in failed if place.path not in caught]
 
 
 async def _known(redis: Redis, around: Surroundings, survey: Survey, nodes: Sequence[Place]) -> Known:

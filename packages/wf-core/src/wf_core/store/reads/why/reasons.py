@@ -93,9 +93,12 @@ def _failed(known: Known) -> Sentences:
 
 
 def _cancelled(known: Known) -> Sentences:
-    event = known.event("execution.cancelling")
+    event = known.event("execution.cancelling", "execution.retried")
     error = known.survey.snapshot.execution.error
-    reason = event.data.get("reason") if event else told(error) if error else ""
+    if event is not None and event.kind == "execution.cancelling":
+        reason = event.data.get("reason")
+    else:  # nobody has asked for it since the last retry
+        reason = told(error) if error else ""
     yield "cancelled", f"The execution was cancelled{f': {reason}' if reason else ''}."
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wf_core.states import NodeStatus, ScopeState
+from wf_core.store.codec import AttemptRecord
 from wf_core.store.reads.documents import COMPENSATION
 from wf_core.store.reads.layout import Layout, Place
 from wf_core.store.reads.snapshot import Snapshot
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST_NODES = 12
 """Nodes that one answer speaks of."""
+_MOST_FAILED = 100
+"""Failed nodes that are looked at, to find those that were not caught."""
 _FEW = 3
 MOVING = frozenset({NodeStatus.QUEUED, NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING})
 BAD = frozenset({NodeStatus.FAILED, NodeStatus.UPSTREAM_FAILED, NodeStatus.CANCELLED})
@@ -86,6 +89,29 @@ class Survey:
         """The first nodes of the top level that have begun and not ended."""
         cells = self.snapshot.nodes(self.layout.root)
         return [self.layout.top(at) for at in islice((at for at, c in enumerate(cells) if c[0] in MOVING), MOST_NODES)]
+
+    def failed(self) -> list[Place]:
+        """The first nodes of the top level that failed and were not to be continued after."""
+        cells = self.snapshot.nodes(self.layout.root)
+        places = (self.layout.top(at) for at, cell in enumerate(cells) if cell[0] is NodeStatus.FAILED)
+        return list(islice((place for place in places if not self._continues(place)), _MOST_FAILED))
+
+    def catches(self, place: Place) -> bool:
+        """Whether failures of a node may be caught."""
+        planned = self.planned(place.path)
+        return planned is not None and bool(planned.node.catch)
+
+    def has_caught(self, path: str, attempts: Sequence[AttemptRecord]) -> bool:
+        """Whether the failure that a node ended with was caught."""
+        planned, error = self.planned(path), attempts[-1].error if attempts else None
+        if planned is None or error is None:
+            return False
+        classes = {error.type, *error.classes}
+        return any(not catch.errors or classes.intersection(catch.errors) for catch in planned.node.catch)
+
+    def _continues(self, place: Place) -> bool:
+        planned = self.planned(place.path)
+        return planned is not None and planned.node.on_error == "continue"
 
     def undoing(self, statuses: Collection[NodeStatus]) -> list[Place]:
         """The first compensations in one of these statuses."""
