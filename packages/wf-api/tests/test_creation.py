@@ -129,7 +129,8 @@ async def test_a_key_with_another_body(api: httpx.AsyncClient, records: Records)
     again = await api.post("/workflow", content=json.dumps(DOCUMENT, indent=4), headers=key)
     assert again.json()["execution_id"] == first.json()["execution_id"]
     before = await records()
-    problem(await api.post("/workflow", json=NEEDS_DAY, headers=key), 409, "idempotency-conflict")
+    told = problem(await api.post("/workflow", json=NEEDS_DAY, headers=key), 409, "idempotency-conflict")
+    assert told["detail"].startswith("This Idempotency-Key was used for another request")
     problem(await api.post("/workflow?trigger=true", json=DOCUMENT, headers=key), 409, "idempotency-conflict")
     assert await records() == before
 

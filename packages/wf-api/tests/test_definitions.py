@@ -151,7 +151,7 @@ async def test_run_refusals(api: httpx.AsyncClient) -> None:
     assert wrong["errors"][0]["pointer"] == "/version"
     wrong = problem(await api.post("/workflow", json={"workflow": "par"}), 422, "invalid-document")
     assert wrong["errors"][0]["pointer"] == "/workflow"
-    assert "did you mean 'pair'?" in wrong["detail"]
+    assert wrong["detail"].endswith("; did you mean 'pair'?")
     body = {"input": {"day": 1}, "trigger": True}
     wrong = problem(await api.post("/definitions/pair/executions", json=body), 422, "invalid-input")
     assert wrong["errors"][0]["pointer"] == "/input/day"

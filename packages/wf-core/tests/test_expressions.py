@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,7 @@ from wf_core.expressions import (
 from wf_core.expressions.cel import MOST_ITEMS, MOST_STEPS, Program, _library
 from wf_core.expressions.scan import DEEPEST, LONGEST, quick_fields, scan
 from wf_core.expressions.tokens import string_value
+from wf_core.expressions.values import follow
 from wf_core.states import NodeStatus
 
 BIG = 2**80
@@ -143,7 +145,19 @@ def test_maps_come_out_in_order():
         ("input.q + 1", "there is no key 'q'"),
         ("1 / (input.n - 3)", "division by zero"),
         ("9223372036854775807 + input.n", "overflow"),
-        ("input.n + 1.5", "never mixes int and double"),
+        ("input.n + 1.5", "no operation `int + double`; CEL never mixes int and double by itself"),
+        ("null > 10", "no operation `null > int`; where a value may be null, test it first: `x != null && …`"),
+        ("input.day > 10", "no operation `string > int`; convert one of them with int(x)"),
+        ("input.day + 1", "no operation `string + int`; convert one of them with int(x)"),
+        ("input.n * (1.5 + 1)", "no operation `double + int`; CEL never mixes int and double"),
+        ("[1] + input.n", "no operation `list + int`"),
+        ("input.n > 2 && (input.none - 1 >= -input.n)", "no operation `null - int`"),
+        ("input.n > 2 && 'x'", "no operation `bool && string`"),
+        ("!input.n", "no operation `!int`"),
+        ("(input.none > 1) ? 1 : 2", "no operation `null > int`"),
+        ("input.n > 1 ? input.none > 1 : false", "not there for values of these types"),
+        ("input.list.exists(i, i > input.none)", "not there for values of these types"),
+        ("1u + 1", "Cannot mix signed and unsigned"),
         ("input.list[9] + 1", "out of bounds"),
         ("1.0 / 0.0", "inf"),
         ("0.0 / 0.0", "nan"),
@@ -276,7 +290,7 @@ RECEIVERS = st.sampled_from(["input.l", "[3, 1, 2]", "(input.l + [7])", "input.l
 
 @given(st.lists(st.integers(-3, 5), max_size=6), RECEIVERS, st.one_of(BODIES, NESTED), PREDICATES)
 def test_limits_change_no_result(items, receiver, body, predicate):
-    """A comprehension that is counted gives what the library gives for the text as written."""
+    """A comprehension that is counted gives what the library gives for the text as written, paths read ahead or not."""
     for text in (
         f"{receiver}.map(i, {body})",
         f"{receiver}.map(i, {predicate}, {body})",
@@ -286,13 +300,43 @@ def test_limits_change_no_result(items, receiver, body, predicate):
         f"{receiver}.exists_one(i, {predicate})",
     ):
         variables = {"input": {"l": items, "k": 2}}
+        program, scope = Program(text, scan(text)), Scope(variables["input"], {}, {})
+        forms = [partial(program.run, variables)]
+        if program.paths:
+            read = {name: follow(path, scope) for name, path in program.paths.items()}
+            forms.append(partial(program.run_direct, read if program.is_direct else variables | read))
         try:
             expected = _library().compile(text).execute(variables)
         except Exception:  # noqa: BLE001 - whatever the library refuses
-            with pytest.raises(ValueError, match=r"."):
-                Program(text, scan(text)).run(variables)
+            for run in forms:
+                with pytest.raises(ValueError, match=r"."):
+                    run()
         else:
-            assert Program(text, scan(text)).run(variables) == expected
+            assert [run() for run in forms] == [expected] * len(forms)
+
+
+@pytest.mark.parametrize(
+    ("text", "paths", "is_direct"),
+    [
+        ("nodes.x.output.rows.map(r, r.q in nodes.x.output.rows[0].ids)", 2, True),
+        ("input.list.map(i, size(input.list))", 2, True),
+        ("input.list.filter(i, has(input.q) && i > input.n)", 2, False),
+        ("input.list.map(i, input.n > 1 || i > input.q.r)", 3, True),
+        ("input['list'].map(n, input.day.startsWith('2') ? n : input.n)", 3, True),
+        ("[1, 2].map(i, i + size(input))", 0, False),
+    ],
+)
+def test_paths_in_comprehensions_are_read_once(text, paths, is_direct):
+    """They become variables: CEL copies all that lies under a key each time that it follows one."""
+    program = Program(text, scan(text))
+    assert (len(program.paths), program.is_direct) == (paths, is_direct)
+
+
+def test_a_path_that_leads_nowhere_matters_only_when_it_is_reached():
+    """It is not read ahead then, so that CEL decides."""
+    assert value("input.list.map(i, input.n > 1 || i > input.q.r)") == [True] * 3
+    with pytest.raises(ExpressionError, match="there is no key 'q'"):
+        value("input.list.map(i, input.n > 5 || i > input.q.r)")
 
 
 def test_a_comprehension_has_a_limit():
@@ -366,7 +410,7 @@ def render(template, scope=SCOPE):
         ("cost $${{ ${{ input.n }} }}", "cost ${{ 3 }}"),
         ("${{ {'a': {'b': '}}'}} }}", {"a": {"b": "}}"}}),
         ('x${{ nodes["a-b"].output }}y', "xdashy"),
-        ({"${{ input.n }}": "${{ input.n }}"}, {"${{ input.n }}": 3}),
+        ("${{ {input.day: input.n} }}", {"2026-01-01": 3}),
         ({"a": ["${{ input.n }}", {"b": "v${{ input.n }}"}], "c": 1.5}, {"a": [3, {"b": "v3"}], "c": 1.5}),
         ("plain $ {{ text }}", "plain $ {{ text }}"),
         ("größe ${{ 'ü' + '😀' }}", "größe ü😀"),
@@ -405,6 +449,16 @@ def test_all_problems_of_a_template_are_reported():
     assert "no closing }}" in caught.value.problems[1].detail
 
 
+@pytest.mark.parametrize("key", ["${{ input.n }}", "n=${{ input.n }}", "$${{ x"])
+def test_a_key_is_no_template(key):
+    """A key would stay as it is, so one that looks like a template is refused and the remedy named."""
+    with pytest.raises(DocumentError) as caught:
+        compile_template({"a": [{key: 1}]}, "/params")
+    (problem,) = caught.value.problems
+    assert (problem.pointer, problem.code) == (f"/params/a/0/{key}", "bad_key")
+    assert "`${{ {input.name: 1} }}`" in problem.detail
+
+
 @pytest.mark.parametrize("bad", [float("nan"), {"a": {1, 2}}, "\ud800"])
 def test_a_template_is_json(bad):
     """A value that is no JSON is no template."""
@@ -419,9 +473,10 @@ def test_a_failing_template_names_its_place():
     assert caught.value.pointer == "/nodes/n/params/a/1"
 
 
+KEYS = st.text().filter(lambda key: "${{" not in key)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=12,
 )
 

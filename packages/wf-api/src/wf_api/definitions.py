@@ -148,4 +148,4 @@ def _check_name(name: str, document_name: str) -> None:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith("?") else ".")

@@ -52,7 +52,8 @@ def request_hash(verb: str, *parts: Any) -> str:
 
 def conflict() -> ProblemError:
     """409: the key came with another body before."""
-    return ProblemError("idempotency-conflict", f"Send another request under another {HEADER}.")
+    detail = f"This {HEADER} was used for another request, of other contents; send this one under another {HEADER}."
+    return ProblemError("idempotency-conflict", detail)
 
 
 def _hash(data: bytes) -> str:

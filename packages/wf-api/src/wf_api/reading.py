@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wf_core import payload
-from wf_core.catalogue import TaskInfo
+from wf_core.catalogue import Catalogue
 from wf_core.errors import PayloadError, Problem
 from wf_core.plan import rules_of
 from wf_core.schema.document import WorkflowSchema
@@ -25,12 +24,12 @@ if TYPE_CHECKING:
 class Known:
     """The names that a document may use. No tasks, or None for policies: nobody here knows, so any will do."""
 
-    tasks: Mapping[str, TaskInfo]
+    catalogue: Catalogue
     policies: Policies | None
 
     def unknown_in(self, document: WorkflowSchema) -> list[Problem]:
         """The names in a document that are not among them, and parameters that a task does not take."""
-        problems = check_tasks(document, self.tasks) if self.tasks else []
+        problems = check_tasks(document, self.catalogue) if self.catalogue.tasks else []
         if self.policies is not None:
             problems += check_policies(document, self.policies.retry, self.policies.scheduling)
         return problems
@@ -70,4 +69,6 @@ def read_again(value: Any, known: Known | None, recent: Recent[Reading]) -> Read
 
 
 def _holds(found: Reading, known: Known) -> bool:
-    return found.known is not None and found.known.tasks is known.tasks and found.known.policies is known.policies
+    return (
+        found.known is not None and found.known.catalogue is known.catalogue and found.known.policies is known.policies
+    )

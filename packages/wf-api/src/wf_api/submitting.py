@@ -19,7 +19,7 @@ from wf_api.problems import of_document
 from wf_api.views import execution_end
 from wf_core import payload
 from wf_core.definitions import Reference
-from wf_core.errors import DocumentError
+from wf_core.errors import DocumentError, Problem
 
 if TYPE_CHECKING:
     from fastapi import Response
@@ -41,16 +41,25 @@ class Wish:
     hurry: bool
     seconds: float
 
+    def starts(self, envelope: Envelope) -> bool:
+        """Whether the execution starts, as query or body want it. Raises the problem 422 for a wait that never ends."""
+        starts = self.trigger or envelope.trigger
+        if self.seconds and not starts:
+            detail = "wait waits for the end of an execution that starts now: say trigger as well."
+            raise of_document(DocumentError([Problem("/query/wait", "conflict", detail)]), "invalid-parameters")
+        return starts
+
 
 async def submit(context: ApiContext, body: Body, envelope: Envelope, wish: Wish, idempotency: Idempotency) -> Response:
     """Creates what POST /workflow or POST /workflow/batch asks for. Raises the problems 409, 422 and 503."""
     if isinstance(envelope.workflow, str):
         reference = Reference.parse(envelope.workflow)
         return await submit_registered(context, reference, envelope, wish, idempotency, name_at=envelope.prefix)
+    trigger = wish.starts(envelope)
     # A repetition gets its first answer, whoever knows its tasks now.
     repeated = await is_known(context, idempotency, len(envelope.inputs))
     submission = await take(
-        context, body, envelope, trigger=wish.trigger, allow_unknown=wish.allow_unknown, repeated=repeated
+        context, body, envelope, trigger=trigger, allow_unknown=wish.allow_unknown, repeated=repeated
     )
     creation = await create(context, submission, idempotency, wait=not wish.hurry)
     return await _answer(context, creation, wish, triggered=submission.trigger, is_batch=envelope.is_batch)
@@ -67,7 +76,7 @@ async def submit_registered(  # noqa: PLR0913 - the definition, what comes with 
     version_at: str = "",
 ) -> Response:
     """Creates executions of a registered definition. Raises as `submit`, and as `definition` when it is not there."""
-    trigger = wish.trigger or envelope.trigger
+    trigger = wish.starts(envelope)
     asked = [reference.name, reference.version, envelope.given, envelope.labels, trigger]
     count = len(envelope.inputs)
     creation = await repetition(context, idempotency, count, request_of(*asked), trigger=trigger, wait=not wish.hurry)

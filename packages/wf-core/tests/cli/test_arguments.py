@@ -6,7 +6,7 @@ import pytest
 
 from wf_core.cli.address import DEFAULT, find_server
 from wf_core.cli.failures import UsageError
-from wf_core.cli.inputs import read_inputs, read_labels
+from wf_core.cli.inputs import read_inputs, read_labels, read_value
 
 
 def test_inputs_are_json_or_text():
@@ -25,6 +25,29 @@ def test_inputs_are_json_or_text():
 def test_no_input_is_none():
     """Without `--input` nothing is sent, so that the document's defaults count."""
     assert read_inputs(()) is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        ("{amount: 12}", "(column 2)"),
+        ('{"n":1', "(column 7)"),
+        ("[1, 'a']", "(column 5)"),
+        ('"a', "(column 1)"),
+        ('{"a": 1,\n "b": c}', "(line 2, column 7)"),
+        ("[NaN]", "NaN is no JSON"),
+    ],
+)
+def test_broken_json_is_no_text(wrong, place):
+    """What begins as JSON and is none is refused with its place, wherever a value may stand."""
+    for read, where in (
+        (lambda: read_value(wrong, "--payload"), "--payload: "),
+        (lambda: read_inputs((f"k={wrong}",)), "--input k=: "),
+    ):
+        with pytest.raises(UsageError) as caught:
+            read()
+        assert str(caught.value).startswith(where)
+        assert place in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", ["day", "=1"])

@@ -46,6 +46,13 @@ def test_a_life_of_a_definition(cli, tmp_path):
     watched = cli("watch", made.stdout.strip())
     assert watched.returncode == 0, watched.stderr
     assert "day 7" in cli("results", made.stdout.strip()).stdout
+    versioned = cli("definitions", "get", "cli-pair@1")
+    assert versioned.stdout == printed.stdout
+    assert "has no version '2'" in cli("definitions", "get", "cli-pair@2").stderr
+    twice = cli("definitions", "get", "cli-pair@1", "--version", "1")
+    assert (twice.returncode, "not both" in twice.stderr) == (2, True)
+    near = cli("definitions", "get", "cli-pai")
+    assert near.stderr.rstrip().endswith("did you mean 'cli-pair'?")
     removed = cli("definitions", "rm", "cli-pair")
     assert removed.returncode == 0, removed.stderr
     gone = cli("definitions", "get", "cli-pair")

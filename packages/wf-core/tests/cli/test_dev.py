@@ -99,6 +99,19 @@ def test_tasks_that_run_code_need_allow(start_dev, wf, allow):
     assert (done.returncode == 0) is allow, done.stderr
 
 
+@pytest.mark.parametrize(("path", "is_written"), [("out/a.txt", True), ("tasks/evil.py", False)])
+def test_files_are_written_in_the_folder_and_not_among_its_tasks(start_dev, wf, path, is_written):
+    """`file.write` needs no permission, so it must not reach the task files, which run as soon as they change."""
+    dev = start_dev("--port", "0", "--memory")
+    document = {
+        "name": "f",
+        "nodes": {"a": {"task": "file.write", "params": {"path": path, "content": "x"}, "retry": {"max_retries": 0}}},
+    }
+    done = wf("run", "-", stdin=json.dumps(document), folder=dev.folder)
+    assert (done.returncode == 0) is is_written, done.stderr
+    assert (dev.folder / path).exists() is is_written
+
+
 def test_run_brings_its_own_server(wf, tmp_path, request):
     """`wf run` without a server starts one, stops it, and leaves the execution for a later `wf dev`."""
     start_dev = request.getfixturevalue("start_dev")
@@ -116,6 +129,29 @@ def test_run_finds_tasks_beside_the_document(wf, start_dev, tmp_path):
     (tmp_path / "flows" / "two.yaml").write_text("name: two\nnodes: {a: {task: mine.two}}\n")
     done = wf("run", "flows/two.yaml")
     assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+
+
+def test_run_says_why_a_task_is_missing(wf, request, tmp_path):
+    """What does not load is told before the server of its own ends, and the remedy is a command."""
+    request.getfixturevalue("start_dev")  # skips where nothing can be started
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "bad.py").write_text("def f(x) return x\n")
+    done = wf("run", "-", stdin='{"name": "x", "nodes": {"a": {"task": "bad.one"}}}')
+    assert done.returncode == 2
+    assert "missing on " in done.stderr
+    assert "bad.py does not import: SyntaxError" in done.stderr
+    assert "`wf tasks` lists" in done.stderr
+
+
+def test_allow_means_nothing_to_a_server_that_runs(start_dev, wf):
+    """`wf run --allow` beside a running `wf dev` says so, and that the task is there but may not run."""
+    dev = start_dev("--port", "0", "--memory")
+    document = {"name": "sh", "nodes": {"a": {"task": "shell.run", "params": {"command": "echo hi"}}}}
+    done = wf("run", "-", "--allow", "shell.run", stdin=json.dumps(document), folder=dev.folder)
+    assert done.returncode == 2
+    assert f"--allow means nothing to the server at {dev.url}" in done.stderr
+    assert "'shell.run' is installed, but no live worker is allowed to run it" in done.stderr
+    assert "with --allow shell.run" in done.stderr
 
 
 def test_wrong_document_starts_no_server(wf, tmp_path):

@@ -50,6 +50,10 @@ def test_ids_in_the_order_of_the_lines(submit, wf, dev, folder):
     assert outputs == ["day 0", "day 1", "day 2"]
     again = submit("--each", "-", "--trigger", "--key", "three", "--label", "many=three", stdin=days(3))
     assert again.stdout.split() == ids
+    other = submit("--each", "-", "--trigger", "--key", "three", "--label", "many=three", stdin=days(2))
+    assert other.returncode == 2
+    assert "This --key was used for another request, of other contents" in other.stderr
+    assert "under another --key" in other.stderr
     listed = json.loads(wf("ls", "--label", "many=three", "-o", "json", WF_SERVER=dev.url).stdout)
     assert len(listed) == 3
 

@@ -188,6 +188,19 @@ def test_pages_are_gathered(cli, script):
     assert [asked[1] for asked in script.asked] == ["/workflows?limit=200", "/workflows?cursor=c&limit=50"]
 
 
+def test_dead_letters_are_gathered_as_well(cli, script):
+    """`wf dlq ls` and `wf definitions ls` go through pages as `wf ls` does."""
+    letter = {"id": 1, "topic": "t", "partition": 0, "ts": "2026-01-01T00:00:00Z", "reason": "r", "status": "OPEN"}
+    letter |= {"source": "worker", "bytes": 1}
+    script.will(200, {"items": [letter] * 100, "next_cursor": "c"}).will(200, {"items": [letter], "next_cursor": "d"})
+    assert "the newest 101; more with --limit" in cli("dlq", "ls", "--limit", "101").stderr
+    named = {"name": "n", "hash": "h", "version": "1", "versions": 1, "created_at": "2026-01-01T00:00:00Z"}
+    script.will(200, {"items": [named], "next_cursor": "e"})
+    assert "the first 1; more with --limit" in cli("definitions", "ls", "--limit", "1").stderr
+    paths = [asked[1] for asked in script.asked]
+    assert paths == ["/dead-letters?limit=100", "/dead-letters?cursor=c&limit=1", "/definitions?limit=1"]
+
+
 def test_why(cli, script):
     """`wf why` prints a sentence for each cause."""
     causes = [{"sentence": "price waits for a.", "code": "upstream", "node": "price"}, {"sentence": "a is queued."}]

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema_rs
 import pytest
 
-from wf_core.catalogue import TaskInfo
+from wf_core.catalogue import Catalogue, TaskInfo
 from wf_core.errors import DocumentError
 from wf_core.plan import compile_plan, rules_of
 from wf_core.schema.loading import load_json, load_yaml
@@ -273,7 +273,7 @@ def test_tasks_are_checked_at_any_depth():
         "c": {"task": "t", "compensate": {"task": "v"}},
     }
     parsed = parse_document(document(nodes, **{"finally": {"f": {**bad, "compensate": bad}}}))
-    assert sorted((p.pointer, p.code) for p in check_tasks(parsed, catalogue)) == [
+    assert sorted((p.pointer, p.code) for p in check_tasks(parsed, Catalogue(tasks=catalogue))) == [
         ("/finally/f/compensate/params/n", "wrong_parameter"),
         ("/finally/f/params/n", "wrong_parameter"),
         ("/nodes/c/compensate/task", "unknown_task"),

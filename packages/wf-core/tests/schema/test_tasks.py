@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wf_core.catalogue import TaskInfo
+from wf_core.catalogue import Catalogue, TaskInfo
 from wf_core.schema.tasks import check_tasks
 from wf_core.schema.validation import parse_document
 
@@ -32,7 +32,7 @@ CATALOGUE = {
 
 def check(params, task="http.request"):
     document = parse_document({"name": "x", "nodes": {"n/1".replace("/", "."): {"task": task, "params": params}}})
-    return check_tasks(document, CATALOGUE)
+    return check_tasks(document, Catalogue(tasks=CATALOGUE, refused=("shell.run",)))
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,14 @@ def test_unknown_tasks():
     assert "'http.requst'; did you mean 'http.request'?" in problem.detail
     (problem,) = check({}, task="entirely.different")
     assert "did you mean" not in problem.detail
+
+
+def test_a_task_that_no_worker_may_run():
+    """A task that is installed without permission says how to give it, not that nobody knows it."""
+    (problem,) = check({}, task="shell.run")
+    assert problem.code == "unknown_task"
+    assert "is installed, but no live worker is allowed to run it" in problem.detail
+    assert "name shell.run in APP_WORKER_ALLOW" in problem.detail
 
 
 def test_misspelt_parameters():

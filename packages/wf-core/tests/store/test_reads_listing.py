@@ -188,14 +188,17 @@ async def test_workers_and_what_they_can_run(redis: Redis, namespace: str):
     """Live workers by id, the union of their catalogues, and who can run what; a dead worker counts no more."""
     noop, echo = (TaskInfo(name=name, package="p", version="1", params={"type": "object"}) for name in ("noop", "echo"))
     broken = {"bad.py": "bad.py does not import"}
-    await publish(redis, namespace, "w2", Catalogue(tasks={"noop": noop}, broken=broken), ["a"], CREATED + 10)
-    await publish(redis, namespace, "w1", Catalogue(tasks={"noop": noop, "echo": echo}), ["b", "a"], CREATED)
+    await publish(
+        redis, namespace, "w2", Catalogue(tasks={"noop": noop}, broken=broken, refused=("echo",)), ["a"], CREATED + 10
+    )
+    both = Catalogue(tasks={"noop": noop, "echo": echo}, refused=("shell.run",))
+    await publish(redis, namespace, "w1", both, ["b", "a"], CREATED)
     await publish(redis, namespace, "w0", Catalogue(tasks={"gone": noop}), ["c"], CREATED)
     await redis.delete(InstallationKeys(namespace).worker("w0"))
     workers = await reads.read_workers(redis, namespace, CREATED + 30)
     assert [(w.id, w.queues, w.free, w.silent_ms) for w in workers] == [("w1", ["b", "a"], 3, 30), ("w2", ["a"], 3, 20)]
     assert [w.broken for w in workers] == [{}, broken]
-    assert await reads.read_catalogue(redis, namespace) == {"echo": echo, "noop": noop}
+    assert await reads.read_catalogue(redis, namespace) == both
     tasks = await reads.read_tasks(redis, namespace)
     assert [(t.name, t.queues, t.workers) for t in tasks] == [
         ("echo", ["a", "b"], ["w1"]),
@@ -206,7 +209,7 @@ async def test_workers_and_what_they_can_run(redis: Redis, namespace: str):
 async def test_no_workers(redis: Redis, namespace: str):
     """Without workers nothing is known of tasks."""
     assert await reads.read_workers(redis, namespace, CREATED) == []
-    assert await reads.read_catalogue(redis, namespace) == {}
+    assert await reads.read_catalogue(redis, namespace) == Catalogue()
     assert await reads.read_tasks(redis, namespace) == []
 
 

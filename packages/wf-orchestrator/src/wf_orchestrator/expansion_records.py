@@ -67,7 +67,7 @@ def checked(path: str, nodes: Any, spec: DynamicPlan | Any, definitions: Mapping
     output = {
         node_id: f"${{{{ nodes[{json.dumps(node_id, ensure_ascii=False)}].output }}}}" for node_id in document.nodes
     }
-    whole = canonical_bytes(parse_document({"name": name, "nodes": nodes, "output": output}))
+    whole = canonical_bytes(document.model_copy(update={"output": output}))
     if len(whole) > _LONGEST:
         detail = f"the nodes are {len(whole):,} bytes, more than the {_LONGEST:,} that may travel; give fewer of them"
         raise DocumentError([Problem("/nodes", "too_large", detail)])

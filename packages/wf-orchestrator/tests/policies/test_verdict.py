@@ -32,7 +32,17 @@ def test_retries_are_counted_not_attempts():
 def test_fatal_forbids_retries():
     """A task that raised Fatal is never tried again."""
     answer = judge(error=Failure(type="Fatal", message="m", fatal=True, retry_after_ms=5))
-    assert isinstance(answer, Stop)
+    assert answer == Stop("the task said that no retry can help (Fatal)")
+    answer = judge(error=Failure(type="NoStock", message="m", fatal=True, classes=("NoStock", "Fatal", "Exception")))
+    assert answer == Stop("the task said that no retry can help (Fatal)")
+
+
+def test_a_refusal_is_not_what_the_task_said():
+    """A task that never ran said nothing."""
+    answer = judge(error=Failure(type="ParametersError", message="m", fatal=True, classes=("ParametersError",)))
+    assert answer == Stop("the task did not run: its parameters do not fit, and a retry would give it the same ones")
+    answer = judge(error=Failure(type="PayloadError", message="m", fatal=True, classes=("PayloadError",)))
+    assert answer == Stop("another attempt would fail the same way")
 
 
 @pytest.mark.parametrize("name", ["ReadTimeout", "httpx.ReadTimeout", "OSError", "builtins.OSError"])

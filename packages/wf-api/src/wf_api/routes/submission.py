@@ -73,7 +73,7 @@ async def create_workflow(
     wait: str | None = None,
     allow_unknown: bool = False,
 ) -> Response:
-    """Creates an execution. `trigger` starts it, and then `wait` (30s) waits for its end.
+    """Creates an execution. `trigger`, here or in the body, starts it, and then `wait` (30s) waits for its end.
 
     `allow_unknown` accepts tasks and policies that nobody knows yet.
     """
@@ -94,7 +94,7 @@ async def create_batch(
 ) -> Response:
     """Creates an execution of one document for each of up to 1,000 inputs, all or none, under one idempotency key.
 
-    `trigger` starts them. `allow_unknown` accepts tasks and policies that nobody knows yet.
+    `trigger`, here or in the body, starts them. `allow_unknown` accepts tasks and policies that nobody knows yet.
     """
     wish = Wish(trigger, allow_unknown, wants_no_wait(request.headers), seconds=0)
     idempotency = Idempotency.of(request.headers)

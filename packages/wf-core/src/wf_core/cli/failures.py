@@ -17,6 +17,13 @@ _COMMANDS = (
     (re.compile(r"GET /workflows lists"), "`wf ls` lists"),
     (re.compile(r"PUT /definitions/\{name\} registers"), "`wf definitions put` registers"),
     (re.compile(r"GET /definitions lists"), "`wf definitions ls` lists"),
+    (re.compile(r"`GET /tasks` lists"), "`wf tasks` lists"),
+    (
+        re.compile(r"name (\S+) in APP_WORKER_ALLOW where a worker runs"),
+        r"start what runs it (`wf dev`, `wf run`, `wf worker`) with --allow \1",
+    ),
+    (re.compile(r"or submit with \?allow_unknown=true"), "or use `wf submit --allow-unknown`"),
+    (re.compile(r"\b(This|another) Idempotency-Key\b"), r"\1 --key"),
 )
 
 

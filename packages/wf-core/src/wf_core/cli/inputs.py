@@ -11,6 +11,8 @@ from typing import Any
 from wf_core.cli.failures import UsageError
 from wf_core.errors import DocumentError
 
+_BEGINNINGS = ("{", "[", '"')
+
 
 def read_inputs(arguments: Sequence[str]) -> dict[str, Any] | None:
     """The input object that the arguments make together, later ones winning; None when there are none."""
@@ -22,13 +24,13 @@ def read_inputs(arguments: Sequence[str]) -> dict[str, Any] | None:
             merged.update(_object_of(argument[1:]))
         else:
             key, value = _pair(argument, "--input")
-            merged[key] = _value(value)
+            merged[key] = _value(value, f"--input {key}=")
     return merged
 
 
 def read_value(argument: str, option: str) -> Any:
     """The value of an option that takes JSON, text or `@FILE`."""
-    return _file(argument[1:], option) if argument.startswith("@") else _value(argument)
+    return _file(argument[1:], option) if argument.startswith("@") else _value(argument, option)
 
 
 def read_labels(arguments: Sequence[str]) -> dict[str, str]:
@@ -43,12 +45,28 @@ def _pair(argument: str, option: str) -> tuple[str, str]:
     return key, value
 
 
-def _value(text: str) -> Any:
-    """A JSON value, or the text itself where it is none (`day=2026-01-01`, `name=NaN`)."""
+def _value(text: str, where: str) -> Any:
+    """A JSON value, or the text itself where it is none (`day=2026-01-01`, `name=NaN`).
+
+    Raises UsageError for text that begins as JSON with an object, a list or a string in it does: it is broken JSON.
+    """
     try:
         return json.loads(text, parse_constant=_refuse_constant)
-    except ValueError:
-        return text
+    except ValueError as error:
+        if not text.lstrip().startswith(_BEGINNINGS):
+            return text
+        raise UsageError(
+            f"{where}: this begins as JSON and is none: {_broken(error)}. Keys and texts stand in double quotes; what "
+            "is meant as text is written as a JSON string, or comes from a file that @FILE names"
+        ) from None
+
+
+def _broken(error: ValueError) -> str:
+    """What is wrong with JSON, and where."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    line = "" if error.lineno == 1 else f"line {error.lineno}, "
+    return f"{error.msg[:1].lower()}{error.msg[1:]} ({line}column {error.colno})"
 
 
 def _refuse_constant(name: str) -> Any:

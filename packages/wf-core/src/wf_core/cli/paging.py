@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
+
+from wf_core.cli.console import Column, note, print_list
 
 if TYPE_CHECKING:
     from wf_core.client import Page
@@ -11,12 +13,32 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def gather(fetch: Callable[[str | None, int], Page[T]], limit: int, page: int) -> tuple[list[T], bool]:
-    """Up to `limit` items, `page` at a time, and whether more follow. `fetch` takes a cursor and a length."""
+def print_pages(  # noqa: PLR0913 - what to ask for, how much of it, how to print it
+    ask: Callable[..., Page[T]],
+    limit: int,
+    page: int,
+    form: str,
+    columns: Sequence[Column[T]],
+    name: Callable[[T], str],
+    *,
+    first: str = "newest",
+) -> None:
+    """Prints up to `limit` items and says when more follow; `first` is what they are among all.
+
+    `ask` is a client's operation that takes `cursor` and `limit`; it is asked for `page` items at a time.
+    """
+    found, more = _gather(ask, limit, page)
+    print_list(found, form, columns, name)
+    if more and form == "table":
+        note(f"the {first} {len(found)}; more with --limit")
+
+
+def _gather(ask: Callable[..., Page[T]], limit: int, page: int) -> tuple[list[T], bool]:
+    """The items, and whether more follow."""
     found: list[T] = []
     cursor: str | None = None
     while len(found) < limit:
-        part = fetch(cursor, min(limit - len(found), page))
+        part = ask(cursor=cursor, limit=min(limit - len(found), page))
         found += part.items
         cursor = part.next_cursor
         if cursor is None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.machinery import PathFinder
 from typing import Any
 
 from wf_core.errors import SetupError
-from wf_core.expressions.scan import Macro, Scan
-from wf_core.expressions.values import size
+from wf_core.expressions.operands import NoOverloadError, no_operation
+from wf_core.expressions.scan import Macro, Read, Scan, reads
+from wf_core.expressions.values import Path, size
 
 MOST_ITEMS = 10_000
 """Items that one comprehension may go over."""
@@ -21,6 +22,10 @@ MOST_STEPS = 100_000
 MOST_VALUES = 1_000_000
 """Values that the comprehensions of one evaluation may copy: a bound on memory."""
 
+_NO_OVERLOAD = "No such overload"
+_NAMES = {"float": "double"}
+"""CEL's names of types for which the library sometimes has others."""
+_UNSUPPORTED = re.compile(r"Unsupported operation: (\w+) (\S+) (\w+)\.")
 _ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?(.*?)(?:\n\||$)", re.DOTALL)
 
 
@@ -45,25 +50,50 @@ class CompileError(ValueError):
 
 
 class Program:
-    """A compiled expression that runs within the limits above."""
+    """A compiled expression that runs within the limits above.
 
-    __slots__ = ("_counted", "_program")
+    The library copies all that lies under a key whenever it follows one, so a comprehension that reads `nodes.a.output`
+    for each item would be quadratic. That is why it has a second form, with a variable in place of each such path.
+    """
+
+    __slots__ = ("_counted", "_direct", "_program", "is_direct", "paths")
 
     def __init__(self, text: str, found: Scan) -> None:
         """Raises CompileError."""
         self._counted = bool(found.macros)
         self._program = _compile(text)
+        self._direct: Any = None
+        self.paths: dict[str, Path] = {}
+        """What the variables of the second form stand for; empty when there is none."""
+        self.is_direct = False
+        """The second form names nothing else."""
         if found.macros:
-            self._program = _compile(_with_limits(text, found))
+            read = reads(found)
+            self._program = _compile(_with_limits(text, found, []))
+            self._direct = _compile(_with_limits(text, found, read)) if read else None
+            self.paths = {_variable(one): one.path for one in read}
+            self.is_direct = len(read) == len(found.roots)
 
     def run(self, variables: Mapping[str, Any]) -> Any:
-        """The CEL value. Raises ValueError with a sentence when the evaluation failed."""
+        """The CEL value. Raises ValueError with a sentence when the evaluation failed, or NoOverloadError."""
+        return self._run(self._program, variables)
+
+    def run_direct(self, variables: Mapping[str, Any]) -> Any:
+        """The same by the second form. `variables` are those in `paths`, and all others unless it `is_direct`."""
+        return self._run(self._direct, variables)
+
+    def _run(self, program: Any, variables: Mapping[str, Any]) -> Any:
         budget = _Budget() if self._counted else None
         context = _library().Context(dict(variables), budget.functions if budget else None)
         try:
-            return self._program.execute(context)
+            return program.execute(context)
         except Exception as error:
-            raise ValueError((budget and budget.spent) or _run_reason(error)) from error
+            failed = NoOverloadError if str(error).startswith(_NO_OVERLOAD) else ValueError
+            raise failed((budget and budget.spent) or _run_reason(error)) from error
+
+
+def _variable(read: Read) -> str:
+    return f"__at_{read.start}"
 
 
 def _compile(text: str) -> Any:
@@ -91,11 +121,10 @@ def _run_reason(error: Exception) -> str:
     text = str(error)
     if isinstance(error, KeyError):
         return f"there is no key {error.args[0]!r}"
-    if isinstance(error, TypeError) and text.startswith("No such overload"):
-        return (
-            "no such operation for values of these types; CEL never mixes int and double by itself, "
-            "convert with int(x), double(x) or string(x)"
-        )
+    if text.startswith(_NO_OVERLOAD):
+        return "an operation or a function in it is not there for values of these types; CEL converts none by itself"
+    if found := _UNSUPPORTED.match(text):
+        return no_operation([_NAMES.get(found[at], found[at]) for at in (1, 3)], found[2])
     return text.partition(" Check that")[0].rstrip(".")
 
 
@@ -148,13 +177,13 @@ class _Budget:
         self.spent = self.spent or reason
 
 
-def _with_limits(text: str, found: Scan) -> str:
-    """The same expression with each comprehension counted, and `map` and `filter` in linear time.
+def _with_limits(text: str, found: Scan, read: Sequence[Read]) -> str:
+    """The same expression with each comprehension counted, `map` and `filter` in linear time, and variables for `read`.
 
     The library copies the whole list for every item that `map` and `filter` add (10,000 items take 3 s). So
     `l.map(x, e)` becomes `l.__items(0).all(x, __step() ? __put(0, e) : false).__found(0)`.
     """
-    inserts: list[tuple[int, int, str]] = []
+    inserts = [(one.start, one.end, _variable(one)) for one in read]
     for number, macro in enumerate(found.macros):
         inserts += _limited(macro, number, found)
     pieces, last = [], 0

@@ -6,7 +6,9 @@ from typing import Any
 
 from wf_core.errors import DocumentError, ExpressionError, Problem
 from wf_core.expressions.cel import CompileError, Program
+from wf_core.expressions.operands import NoOverloadError, wrong_operands
 from wf_core.expressions.scan import Fields, Scan, quick_fields, quick_path, scan
+from wf_core.expressions.tokens import literal_kind
 from wf_core.expressions.values import Path, Scope, follow, kind, to_json
 
 _SHOWN = 120
@@ -53,14 +55,21 @@ class Expression:
             return frozenset([str(self.path[0])] if self.path[0] != "nodes" else [])
         return frozenset(self._scanned().names)
 
+    @property
+    def literal_kind(self) -> str | None:
+        """What it is when it is one literal that is no boolean: `null`, `text`, `a number`; else None."""
+        return None if self.fields or self.names else literal_kind(self.text)
+
     def evaluate(self, scope: Scope) -> Any:
         """The JSON value. A plain path hands its value on untouched. Raises ExpressionError."""
         try:
             if self.path is not None:
                 return follow(self.path, scope)
-            return to_json(self._compiled().run(self._variables(scope)))
+            return to_json(self._run(scope))
         except RecursionError as error:
             raise self._failed("its value is too deep") from error
+        except NoOverloadError as error:
+            raise self._failed(self._mismatch(scope) or str(error)) from error
         except (LookupError, ValueError) as error:
             raise self._failed(str(error.args[0]) if error.args else "unknown") from error
 
@@ -93,6 +102,24 @@ class Expression:
             self._program = Program(self.text, self._scanned())
             self._found = Scan(names=self._scanned().names)
         return self._program
+
+    def _run(self, scope: Scope) -> Any:
+        program = self._compiled()
+        try:
+            read = {name: follow(path, scope) for name, path in program.paths.items()}
+        except LookupError:  # perhaps nobody needs it; else CEL says what is missing
+            read = {}
+        if not read:
+            return program.run(self._variables(scope))
+        return program.run_direct(read if program.is_direct else {**self._variables(scope), **read})
+
+    def _mismatch(self, scope: Scope) -> str | None:
+        """Which operation has operands of the wrong types, found by evaluating the parts of the expression."""
+        try:
+            variables = self._variables(scope)
+        except LookupError:
+            return None
+        return wrong_operands(self.text, lambda part: Program(part, scan(part)).run(variables))
 
     def _variables(self, scope: Scope) -> dict[str, Any]:
         """Only what the expression names: CEL copies every variable that it is given."""

@@ -68,6 +68,15 @@ class Macro:
         return self.commas[0] < index < self.closing
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A path of two steps or more that an expression reads, at `text[start:end]`."""
+
+    path: Path
+    start: int
+    end: int
+
+
 @dataclass(slots=True)
 class Scan:
     """What was found. `path` is set when the expression is nothing but a path; `problems` are sentences."""
@@ -78,6 +87,8 @@ class Scan:
     """Top-level names other than `nodes`."""
     path: Path | None = None
     macros: list[Macro] = field(default_factory=list)
+    roots: list[int] = field(default_factory=list)
+    """Where top-level names stand: indexes of their tokens."""
     tokens: Sequence[Token] = ()
     problems: list[str] = field(default_factory=list)
 
@@ -145,6 +156,27 @@ def _path_step(tokens: Sequence[Token], index: int) -> tuple[str | int | None, i
     return None, index
 
 
+def reads(found: Scan) -> list[Read]:
+    """One for each of `roots`, in order, but for those that are no path, or whose presence `has()` asks for."""
+    tokens = found.tokens
+    pairs, _ = brackets(tokens)
+    asked = [(at, pairs.get(at + 1, at)) for at, token in enumerate(tokens) if token.text == "has"]
+    found_reads = []
+    for root in found.roots:
+        path: list[str | int] = [tokens[root].text]
+        end = index = root + 1
+        while index < len(tokens):
+            step, index = _path_step(tokens, index)
+            if step is None or (index < len(tokens) and tokens[index].text == "("):
+                break
+            path.append(step)
+            end = index
+        if len(path) > 1 and not any(begin < root < closing for begin, closing in asked):
+            last = tokens[end - 1]
+            found_reads.append(Read(tuple(path), tokens[root].start, last.start + len(last.text)))
+    return found_reads
+
+
 def _macros(tokens: Sequence[Token], pairs: dict[int, int]) -> Iterator[Macro]:
     for index, token in enumerate(tokens[:-1]):
         if token.text in MACROS and token.kind == "name" and is_selection(tokens, index):
@@ -190,10 +222,12 @@ def _use_name(found: Scan, index: int) -> None:
         _bind(found, token.text)
     elif any(macro.variable == token.text and macro.holds(index) for macro in found.macros):
         return
-    elif token.text == "nodes":
-        _use_node(found, index)
     else:
-        found.names.add(token.text)
+        found.roots.append(index)
+        if token.text == "nodes":
+            _use_node(found, index)
+        else:
+            found.names.add(token.text)
 
 
 def _bind(found: Scan, variable: str) -> None:

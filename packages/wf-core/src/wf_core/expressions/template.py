@@ -148,6 +148,9 @@ class TemplateBuilder:
             self.problems.append(Problem(pointer, "too_deep", f"more than {DEEPEST} levels of arrays and objects"))
             return None
         if isinstance(value, dict):
+            for key in value:
+                if isinstance(key, str) and "${{" in key:
+                    self._key(key, pointer)
             return {key: self._item(item, pointer, key, depth) for key, item in value.items()}
         return [self._item(item, pointer, index, depth) for index, item in enumerate(value)]
 
@@ -158,6 +161,10 @@ class TemplateBuilder:
         if isinstance(item, dict | list | tuple):
             return self._build(item, child(pointer, key), depth + 1)
         return item
+
+    def _key(self, key: str, pointer: str) -> None:
+        detail = f"the key `{shortened(key)}` would stay as it is: keys are no templates; make the object with CEL"
+        self.problems.append(Problem(child(pointer, key), "bad_key", f"{detail}, as in `${{{{ {{input.name: 1}} }}}}`"))
 
     def _string(self, text: str, pointer: str) -> Any:
         parts = list(self._parts(text, pointer))

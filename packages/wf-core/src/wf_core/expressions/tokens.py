@@ -43,6 +43,21 @@ def tokenize(text: str) -> list[Token]:
     ]
 
 
+def literal_kind(text: str) -> str | None:
+    """What an expression gives that is one literal: `null`, `text`, `bytes`, `a number`; None for a boolean or more."""
+    tokens = tokenize(text)
+    if len(tokens) > 1 and tokens[0].text == "-":
+        tokens = tokens[1:]
+    if len(tokens) != 1:
+        return None
+    kind, found, _ = tokens[0]
+    if kind == "string":
+        return "bytes" if found[0] in "bB" else "text"
+    if kind == "number":
+        return "a number"
+    return "null" if found == "null" else None
+
+
 def find_end(text: str, start: int, limit: int) -> int | None:
     """Where the `}}` stands that closes a template whose expression begins at `start`; None when none is in reach."""
     plain = text.find("}}", start, start + limit)

@@ -12,7 +12,7 @@ from typing import Any
 
 from wf_core.errors import DocumentError, Problem
 from wf_core.expressions import Expression
-from wf_core.expressions.expression import compile_expression
+from wf_core.expressions.expression import compile_expression, shortened
 from wf_core.expressions.template import TemplateBuilder
 from wf_core.expressions.values import ROOTS
 from wf_core.graph import cycle_problem, find_cycles
@@ -69,6 +69,15 @@ class Findings:
         self._count(1)
         return (expression,)
 
+    def condition(self, text: str, pointer: str) -> Iterable[Expression]:
+        """As `expression`, of what gives true or false: a literal of another kind is noted."""
+        found = self.expression(text, pointer)
+        for expression in found:
+            if other := expression.literal_kind:
+                detail = f"a condition gives true or false, and `{shortened(expression.text)}` is {other}"
+                self.add(pointer, "bad_condition", detail)
+        return found
+
     def _count(self, more: int) -> None:
         within = self._expressions <= self._most
         self._expressions += more
@@ -124,7 +133,7 @@ class BodyChecker:
     def use_condition(self, value: Any, pointer: str, reader: Reader, known: frozenset[str]) -> None:
         """Checks a condition, when it is text."""
         if isinstance(value, str):
-            self.use(self.findings.expression(value, pointer), reader, known)
+            self.use(self.findings.condition(value, pointer), reader, known)
 
     def use(
         self, expressions: Iterable[Expression], reader: Reader, known: frozenset[str], *, itself: bool = False
@@ -215,7 +224,7 @@ class BodyChecker:
                 detail = "`caught` is the join of every node that a `catch` names; leave `join` out and name it there"
             self.findings.add(pointer, "unknown_join", detail)
         else:
-            self.use(self.findings.expression(rule, pointer), index, known)
+            self.use(self.findings.condition(rule, pointer), index, known)
 
     def _reference(self, other: str, pointer: str, reader: Reader, *, itself: bool) -> None:
         found = self.place.find(other, reader)

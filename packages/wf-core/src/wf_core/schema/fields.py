@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args
 
@@ -112,6 +113,19 @@ class Part(BaseModel):
 def is_template(value: Any) -> bool:
     """Whether it is text that holds a template."""
     return isinstance(value, str) and "${{" in value
+
+
+def templates_in(value: Any) -> Iterator[tuple[str | int, ...]]:
+    """Where strings with templates stand."""
+    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while waiting:
+        path, item = waiting.pop()
+        if is_template(item):
+            yield path
+        elif isinstance(item, dict):
+            waiting += [((*path, key), below) for key, below in item.items()]
+        elif isinstance(item, list):
+            waiting += [((*path, index), below) for index, below in enumerate(item)]
 
 
 def _some_duration(value: Any) -> str | int | float:

@@ -138,3 +138,45 @@ def schema_problems(schema: dict[str, Any], pointer: str = "/input") -> Iterator
     except jsonschema_rs.ValidationError as error:
         place = join(error.instance_path, pointer)
         yield Problem(place, "bad_schema", f"this is no JSON Schema: {error.message}")
+
+
+def value_problems(schema: dict[str, Any], value: Any, pointer: str) -> Iterator[Problem]:
+    """What a schema finds wrong with a value of the document at `pointer`; nothing for a schema that is none."""
+    try:
+        errors = list(islice(schema_validator(schema).iter_errors(value), _MOST_PROBLEMS))
+    except (jsonschema_rs.ValidationError, ValueError):
+        return
+    for error in errors:
+        yield from schema_error(error, pointer, "wrong_value")
+
+
+def default_problems(schema: dict[str, Any], pointer: str = "/input") -> Iterator[Problem]:
+    """The defaults in the schema at `pointer` that do not fit where they stand: whoever leaves the key out is refused.
+
+    They are judged together, since reading a schema is what takes time.
+    """
+    parts = list(_with_default(schema, pointer))
+    if not parts:
+        return
+    filler = _Filler(schema)
+    values = {str(at): filler.fill(part, copy.deepcopy(part["default"]), 0) for at, (_, part) in enumerate(parts)}
+    together: dict[str, Any] = {key: schema[key] for key in ("$schema", "$defs", "definitions") if key in schema}
+    together["properties"] = {str(at): part for at, (_, part) in enumerate(parts)}
+    for problem in value_problems(together, values, ""):
+        place, _ = parts[int(problem.pointer.split("/")[1])]
+        yield Problem(f"{place}/default", "wrong_default", f"the default breaks its own schema: {problem.detail}")
+
+
+def _with_default(schema: dict[str, Any], pointer: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each property that has a default, with its pointer, where `_Filler` looks for them."""
+    waiting: list[tuple[str, Any]] = [(pointer, schema)]
+    while waiting:
+        here, part = waiting.pop()
+        if not isinstance(part, dict):
+            continue
+        properties = part.get("properties")
+        inner = properties.items() if isinstance(properties, dict) else ()
+        below = [(join(["properties", name], here), found) for name, found in inner]
+        yield from ((place, found) for place, found in below if isinstance(found, dict) and "default" in found)
+        waiting += [*below, (f"{here}/items", part.get("items"))]
+        waiting += [(f"{here}/allOf/{at}", found) for at, found in enumerate(_list(part.get("allOf")))]

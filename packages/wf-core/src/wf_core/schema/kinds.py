@@ -7,8 +7,8 @@ from typing import Any
 
 from wf_core.expressions.values import listed
 from wf_core.schema.checker import BodyChecker
-from wf_core.schema.fields import is_template
-from wf_core.schema.inputs import schema_problems
+from wf_core.schema.fields import is_template, templates_in
+from wf_core.schema.inputs import schema_problems, value_problems
 from wf_core.schema.names import DEFAULT_ITEM, IN_LOOP, IN_MAP, IN_MATCH
 from wf_core.schema.places import Place
 
@@ -142,7 +142,14 @@ def _approval(body: BodyChecker, index: int, node_id: str, node: dict[str, Any],
     body.use_template(node.get("assignees"), f"{here}/assignees", index, body.known_to(node_id))
     if isinstance(schema := node.get("schema"), dict):
         body.findings.problems += schema_problems(schema, f"{here}/schema")
+        _answer_of_timeout(body, schema, node.get("on_timeout"), f"{here}/on_timeout/value")
     _on_timeout(body, index, node_id, node, here)
+
+
+def _answer_of_timeout(body: BodyChecker, schema: dict[str, Any], on_timeout: Any, pointer: str) -> None:
+    """The value that stands for an answer is checked as one, unless templates make it."""
+    if isinstance(on_timeout, dict) and "value" in on_timeout and not list(templates_in(on_timeout["value"])):
+        body.findings.problems += value_problems(schema, on_timeout["value"], pointer)
 
 
 def _on_timeout(body: BodyChecker, index: int, node_id: str, node: dict[str, Any], here: str) -> None:

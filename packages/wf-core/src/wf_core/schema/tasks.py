@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jsonschema_rs
 
-from wf_core.catalogue import TaskInfo
+from wf_core.catalogue import Catalogue
 from wf_core.errors import Problem
 from wf_core.schema.document import WorkflowSchema
+from wf_core.schema.fields import templates_in
 from wf_core.schema.inputs import schema_error, schema_validator
 from wf_core.schema.nodes import AttemptedSchema, MapSchema, NodeSchema, TaskSchema
 from wf_core.schema.walk import every_node
@@ -20,7 +21,7 @@ _ABOUT_KEYS = frozenset({"required", "additionalProperties", "unevaluatedPropert
 _MOST_HINTS = 50
 
 
-def check_tasks(document: WorkflowSchema, catalogue: Mapping[str, TaskInfo]) -> list[Problem]:
+def check_tasks(document: WorkflowSchema, catalogue: Catalogue) -> list[Problem]:
     """Unknown tasks, with the nearest known names, and literal parameters that do not fit their task's JSON Schema.
 
     What a template gives is not known yet: every error at, below or above one is left to the worker.
@@ -48,30 +49,34 @@ _REMEDY = (
     "; `GET /tasks` lists those that are known. Install it where a worker runs (and name it in APP_WORKER_ALLOW if it "
     "runs code), or submit with ?allow_unknown=true"
 )
+_PERMIT = "it runs code of the document's author: name {} in APP_WORKER_ALLOW where a worker runs"
 
 
 class _Checker:
-    def __init__(self, catalogue: Mapping[str, TaskInfo]) -> None:
-        self._catalogue = catalogue
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._tasks = catalogue.tasks
+        self._refused = frozenset(catalogue.refused)
         self._validators: dict[str, jsonschema_rs.Validator | None] = {}
         self._unknown: dict[str, str] = {}
 
     def check(self, pointer: str, task: str, params: dict[str, Any]) -> Iterator[Problem]:
-        if task not in self._catalogue:
+        if task not in self._tasks:
             yield Problem(f"{pointer}/task", "unknown_task", self._unknown_task(task))
             return
         validator = self._validator(task)
         if validator is None or validator.is_valid(params):
             return
-        templates = list(_templates(params))
-        known = list(self._catalogue[task].params.get("properties", {}))
+        templates = list(templates_in(params))
+        known = list(self._tasks[task].params.get("properties", {}))
         for error in validator.iter_errors(params):
             if not _depends(error, templates):
                 yield from schema_error(error, f"{pointer}/params", "wrong_parameter", known)
 
     def _unknown_task(self, task: str) -> str:
+        if task in self._refused:
+            return f"the task {task!r} is installed, but no live worker is allowed to run it; {_PERMIT.format(task)}"
         if task not in self._unknown:
-            close = nearest(task, self._catalogue, 3) if len(self._unknown) < _MOST_HINTS else []
+            close = nearest(task, self._tasks, 3) if len(self._unknown) < _MOST_HINTS else []
             hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
             self._unknown[task] = f"no live worker knows the task {task!r}{hint or _REMEDY}"
         return self._unknown[task]
@@ -80,23 +85,10 @@ class _Checker:
         """None when the task's author published no schema that can be used; its worker checks then."""
         if task not in self._validators:
             try:
-                self._validators[task] = schema_validator(self._catalogue[task].params)
+                self._validators[task] = schema_validator(self._tasks[task].params)
             except ValueError:
                 self._validators[task] = None
         return self._validators[task]
-
-
-def _templates(value: Any) -> Iterator[tuple[str | int, ...]]:
-    """Where strings with templates stand."""
-    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
-    while waiting:
-        path, item = waiting.pop()
-        if isinstance(item, str) and "${{" in item:
-            yield path
-        elif isinstance(item, dict):
-            waiting += [((*path, key), below) for key, below in item.items()]
-        elif isinstance(item, list):
-            waiting += [((*path, index), below) for index, below in enumerate(item)]
 
 
 def _depends(error: jsonschema_rs.ValidationError, templates: Sequence[tuple[str | int, ...]]) -> bool:

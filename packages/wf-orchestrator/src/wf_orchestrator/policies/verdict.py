@@ -2,7 +2,7 @@
 
 The first rule that applies decides:
 
-1. the task raised `Fatal` → stop
+1. the task raised `Fatal`, or another attempt would be refused as this one was → stop
 2. the error matches `fail_on` → stop
 3. `retry_on` is given and the error does not match it → stop
 4. `max_retries` retries are used → stop
@@ -66,7 +66,7 @@ def matches(error: Failure, names: tuple[str, ...]) -> bool:
 
 def _refusal(failures: int, error: Failure, settings: RetrySettings) -> str:
     if error.fatal:
-        return "the task said that no retry can help (Fatal)"
+        return _hopeless(error)
     if matches(error, settings.fail_on):
         return f"{error.type} is in fail_on"
     if settings.retry_on and not matches(error, settings.retry_on):
@@ -74,6 +74,15 @@ def _refusal(failures: int, error: Failure, settings: RetrySettings) -> str:
     if failures > settings.max_retries:
         return f"all {settings.max_retries} retries are used" if settings.max_retries else "no retries are allowed"
     return ""
+
+
+def _hopeless(error: Failure) -> str:
+    """Why no retry can help: the task says so, or whoever runs it would refuse it again."""
+    if error.type == "ParametersError":
+        return "the task did not run: its parameters do not fit, and a retry would give it the same ones"
+    if matches(error, ("Fatal",)):
+        return "the task said that no retry can help (Fatal)"
+    return "another attempt would fail the same way"
 
 
 def _ask(policy: RetryPolicy, failures: int, error: Failure, settings: RetrySettings, u: float) -> Retry | Stop:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wf_core.client import Version
 
 _AT_A_TIME = 100
-_name = click.argument("name", metavar="NAME")
+_name = click.argument("name", metavar="NAME[@VERSION]")
 _version = click.option("--version", metavar="TEXT", help="A document's own version, or its hash; default: the newest.")
 
 
@@ -32,10 +32,8 @@ def definitions() -> None:
 @options.looking
 def ls(limit: int, server: str | None, form: str) -> None:
     """List definitions by name, each with its newest version."""
-    from wf_core.cli.paging import gather
+    from wf_core.cli.paging import print_pages
 
-    with options.connect(server) as client:
-        found, more = gather(lambda cursor, size: client.definitions(cursor=cursor, limit=size), limit, _AT_A_TIME)
     columns = [
         ("NAME", lambda d: d.name),
         ("VERSION", lambda d: d.version),
@@ -43,9 +41,8 @@ def ls(limit: int, server: str | None, form: str) -> None:
         ("REGISTERED", lambda d: d.created_at),
         ("VERSIONS", lambda d: d.versions),
     ]
-    print_list(found, form, columns, lambda d: d.name)
-    if more and form == "table":
-        note(f"the first {len(found)}; more with --limit")
+    with options.connect(server) as client:
+        print_pages(client.definitions, limit, _AT_A_TIME, form, columns, lambda d: d.name, first="first")
 
 
 @definitions.command(short_help="Print a definition's document.")
@@ -55,6 +52,7 @@ def ls(limit: int, server: str | None, form: str) -> None:
 @options.looking
 def get(name: str, version: str | None, only_versions: bool, server: str | None, form: str) -> None:
     """Print the document of definition NAME as JSON, which `wf definitions put` takes back."""
+    name, version = _reference(name, version)
     with options.connect(server) as client:
         found = client.registered(name, version=version)
     if only_versions:
@@ -107,6 +105,7 @@ def run(  # noqa: PLR0913 - one argument per option
     """Create an execution of definition NAME."""
     from wf_core.cli.inputs import read_inputs, read_labels
 
+    name, version = _reference(name, version)
     with options.connect(server) as client:
         made = client.submit_registered(
             name,
@@ -127,9 +126,18 @@ def run(  # noqa: PLR0913 - one argument per option
 @options.looking
 def rm(name: str, version: str | None, server: str | None, form: str) -> None:
     """Remove definition NAME with all its versions. Executions keep the documents that they run."""
+    name, version = _reference(name, version)
     with options.connect(server) as client:
         done = client.unregister(name, version=version)
     print_one(done, form, lambda: [f"{done.name}  {cell(done.removed)} removed"], done.name)
+
+
+def _reference(name: str, version: str | None) -> tuple[str, str | None]:
+    """The name and the version in NAME@VERSION, or those that stand apart."""
+    name, at, after = name.partition("@")
+    if at and version is not None:
+        raise click.UsageError("the version stands behind @ or comes with --version, not both")
+    return name, after if at else version
 
 
 def _called(version: Version) -> str:

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from wf_core.cli import options
-from wf_core.cli.console import cell, note, print_list, print_one, short
+from wf_core.cli.console import cell, print_one, short
 
 if TYPE_CHECKING:
     from wf_core.client import DeadLetter, Settled
@@ -29,10 +29,8 @@ def dlq() -> None:
 @options.looking
 def ls(limit: int, server: str | None, form: str) -> None:
     """List dead letters, newest first."""
-    from wf_core.cli.paging import gather
+    from wf_core.cli.paging import print_pages
 
-    with options.connect(server) as client:
-        found, more = gather(lambda cursor, size: client.dead_letters(cursor=cursor, limit=size), limit, _AT_A_TIME)
     columns = [
         ("ID", lambda d: d.id),
         ("STATUS", lambda d: d.status),
@@ -42,9 +40,8 @@ def ls(limit: int, server: str | None, form: str) -> None:
         ("EXECUTION", lambda d: _member(d, "execution")),
         ("REASON", lambda d: d.reason[:80]),
     ]
-    print_list(found, form, columns, lambda d: str(d.id))
-    if more and form == "table":
-        note(f"the newest {len(found)}; more with --limit")
+    with options.connect(server) as client:
+        print_pages(client.dead_letters, limit, _AT_A_TIME, form, columns, lambda d: str(d.id))
 
 
 @dlq.command(short_help="Show one dead letter.")

@@ -6,12 +6,13 @@ import json
 import shutil
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from wf_core.cli import options
-from wf_core.cli.console import cell, lasted, note, plain, print_json, print_list, print_one, short, write
+from wf_core.cli.console import cell, lasted, plain, print_json, print_list, print_one, short, write
 
 if TYPE_CHECKING:
     from wf_core.client import Attempt, Client, Event, Execution, Node, Summary
@@ -54,11 +55,9 @@ def ls(  # noqa: PLR0913 - one argument per option
     form: str,
 ) -> None:
     """List executions, newest first."""
-    from wf_core.cli.paging import gather
+    from wf_core.cli.paging import print_pages
 
     filters = {"status": status and status.upper(), "name": name, "label": label, "since": since, "q": search}
-    with options.connect(server) as client:
-        found, more = gather(lambda cursor, size: client.list(**filters, cursor=cursor, limit=size), limit, _AT_A_TIME)
     columns = [
         ("EXECUTION", lambda e: e.execution_id),
         ("NAME", lambda e: e.name),
@@ -67,9 +66,8 @@ def ls(  # noqa: PLR0913 - one argument per option
         ("CREATED", lambda e: e.created_at),
         ("TOOK", lambda e: lasted(e.started_at, e.ended_at)),
     ]
-    print_list(found, form, columns, lambda e: e.execution_id)
-    if more and form == "table":
-        note(f"the newest {len(found)}; more with --limit")
+    with options.connect(server) as client:
+        print_pages(partial(client.list, **filters), limit, _AT_A_TIME, form, columns, lambda e: e.execution_id)
 
 
 def _progress(execution: Summary) -> str:
@@ -299,6 +297,8 @@ def tasks(server: str | None, form: str) -> None:
 @options.looking
 def workers(server: str | None, form: str) -> None:
     """List the live workers."""
+    from wf_core.cli.missing import note_missing
+
     with options.connect(server) as client:
         found = client.workers()
     columns = [
@@ -310,9 +310,7 @@ def workers(server: str | None, form: str) -> None:
         ("STARTED", lambda w: w.started_at),
     ]
     print_list(found, form, columns, lambda w: w.id)
-    for worker in found:
-        for reason in worker.broken.values():
-            note(f"missing on {worker.id}: {reason}")
+    note_missing(found)
 
 
 @click.command(short_help="Say why an execution or a node is where it is.")

@@ -49,6 +49,7 @@ def run(  # noqa: PLR0913 - one argument per option
     from wf_core.cli.commands.watch import follow_to_end, seconds
     from wf_core.cli.documents import read_document
     from wf_core.cli.inputs import read_inputs, read_labels
+    from wf_core.cli.missing import submit_or_explain
 
     value, chosen, tags, limit = read_document(document), read_inputs(inputs), read_labels(labels), seconds(timeout)
     if not isinstance(value, dict):
@@ -58,7 +59,11 @@ def run(  # noqa: PLR0913 - one argument per option
             _server(server, document, value, allow) as (url, private),
             _client(url) as client,
         ):
-            made = client.submit(value, input=chosen, labels=tags, trigger=True)
+            if allow and (private is None or not private.ours):
+                note(
+                    f"warning: --allow means nothing to the server at {url}, which runs already; start it with --allow"
+                )
+            made = submit_or_explain(client, value, input=chosen, labels=tags, trigger=True)
             words = _words(private, made.execution_id)
             return follow_to_end(client, made.execution_id, form, ascii_only=ascii_only, timeout=limit, **words)
     except KeyboardInterrupt:

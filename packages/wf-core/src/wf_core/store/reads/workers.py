@@ -80,13 +80,18 @@ async def read_capacities(redis: Redis, namespace: str) -> list[Capacity]:
     ]
 
 
-async def read_catalogue(redis: Redis, namespace: str) -> dict[str, TaskInfo]:
-    """Every task that some live worker can run, by name; empty when no worker lives. Three round trips."""
+async def read_catalogue(redis: Redis, namespace: str) -> Catalogue:
+    """What live workers can run together, by name; empty when no worker lives. Three round trips.
+
+    `refused` are the tasks that some have and none is allowed to run.
+    """
     workers = [published for published, _ in await _published(redis, namespace)]
     found: dict[str, TaskInfo] = {}
+    refused: set[str] = set()
     for catalogue in (await _catalogues(redis, namespace, workers)).values():
         found |= catalogue.tasks
-    return dict(sorted(found.items()))
+        refused.update(catalogue.refused)
+    return Catalogue(tasks=dict(sorted(found.items())), refused=tuple(sorted(refused - found.keys())))
 
 
 async def read_tasks(redis: Redis, namespace: str) -> list[TaskView]:
