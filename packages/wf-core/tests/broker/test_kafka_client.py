@@ -17,7 +17,7 @@ class Client:
 
     def __init__(self, error: Exception | None) -> None:
         self.error = error
-        self.client = self._client = self
+        self._client = self
 
     async def start(self) -> None:
         if self.error:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from wf_core.broker.protocol import LogUnavailableError
@@ -21,6 +20,8 @@ REQUEST_SECONDS = 3.0
 """Longest wait for one answer of a broker: a link that is half open is noticed only by this."""
 CALL_SECONDS = 2 * REQUEST_SECONDS
 """Longest wait of a caller: a broker that does not answer, and one that does."""
+RETRY_SECONDS = 0.05
+"""How soon a broker is asked again."""
 AWAY = (KafkaError, OSError, TimeoutError, RuntimeError)
 """What aiokafka raises when no broker answers; RuntimeError is uvloop's, for a connection that was reset meanwhile."""
 
@@ -36,7 +37,7 @@ def options(settings: Settings) -> dict[str, Any]:
     return {
         "bootstrap_servers": random.sample(servers, len(servers)),
         "request_timeout_ms": int(REQUEST_SECONDS * 1000),
-        "retry_backoff_ms": 50,
+        "retry_backoff_ms": int(RETRY_SECONDS * 1000),
         "metadata_max_age_ms": 2000,
     }
 
@@ -48,7 +49,7 @@ def unavailable(settings: Settings, error: BaseException) -> LogUnavailableError
 
 
 class Client(Protocol):
-    """The part of aiokafka's producer and consumer that is the same."""
+    """What a client can do: aiokafka's consumer, our sender and our fetcher."""
 
     async def start(self) -> None:
         """Connects."""
@@ -63,7 +64,7 @@ C = TypeVar("C", bound=Client)
 class Replaceable(Generic[C]):
     """Makes a client when it is needed and another one after it was retired.
 
-    aiokafka's producer and fetcher die for good on an unexpected error, and a client may hold on to what no longer is.
+    aiokafka's fetcher dies for good on an unexpected error, and a client may hold on to what no longer is.
     """
 
     def __init__(self, settings: Settings, make: Callable[[], C]) -> None:
@@ -97,6 +98,8 @@ class Replaceable(Generic[C]):
 
         A caller that is cancelled does not stop the start: aiokafka would leave a connection open.
         """
+        if (connected := self._connected()) is not None:
+            return connected
         if self._client is None:
             self._client = asyncio.create_task(self._start(), name="start a kafka client")
         starting = self._client
@@ -110,14 +113,12 @@ class Replaceable(Generic[C]):
 
     def retire(self, client: C) -> None:
         """Stops `client`, which failed, in the background; the next `get` makes another one."""
-        task = self._client
-        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+        if self._connected() is not client:
             return  # another start is under way, or has failed: that is the next `get`'s business
-        if task.result() is client:
-            self._client = None
-            stopping = asyncio.create_task(_stop(client), name="stop a kafka client")
-            self._stopping.add(stopping)
-            stopping.add_done_callback(self._stopping.discard)
+        self._client = None
+        stopping = asyncio.create_task(_stop(client), name="stop a kafka client")
+        self._stopping.add(stopping)
+        stopping.add_done_callback(self._stopping.discard)
 
     async def close(self) -> None:
         """Stops the client and waits for those that were retired."""
@@ -127,6 +128,12 @@ class Replaceable(Generic[C]):
             self._client = None
         if self._stopping:
             await asyncio.wait(self._stopping)
+
+    def _connected(self) -> C | None:
+        task = self._client
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        return task.result()
 
     async def _start(self) -> C:
         client = self._make()
@@ -148,4 +155,4 @@ async def _stop(client: Any) -> None:
         if task is not None and task.cancelling():
             raise
         log.debug("a kafka client did not stop by itself", error=f"{type(error).__name__}: {error}")
-        await (client.client if isinstance(client, AIOKafkaProducer) else client._client).close()  # noqa: SLF001 - the consumer shows its connections to nobody
+        await client._client.close()  # noqa: SLF001 - the consumer shows its connections to nobody

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from typing import Any
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from wf_core.broker.group_commit import Append, split
-from wf_core.broker.kafka_client import Replaceable, options
+from wf_core.broker.kafka_client import Replaceable
+from wf_core.broker.kafka_sender import Sender
 from wf_core.broker.protocol import RecordTooLargeError, TopicPartition
 from wf_core.settings import Settings
 
@@ -22,21 +20,18 @@ Record = tuple[bytes | None, bytes]
 
 
 class Producer:
-    """aiokafka's producer: all replicas acknowledge, no idempotence (copies are harmless), replaced when it fails."""
+    """Builds batches and has them sent: no idempotence (copies are harmless), and a sender that fails is replaced."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._client: Replaceable[Any] = Replaceable(
-            settings, lambda: AIOKafkaProducer(acks="all", max_batch_size=_BATCH_BYTES, **options(settings))
-        )
+        self._sender: Replaceable[Sender] = Replaceable(settings, lambda: Sender(settings))
 
     async def start(self) -> None:
         """Connects. Raises LogUnavailableError."""
-        await self._client.get()
+        await self._sender.get()
 
     async def close(self) -> None:
         """Disconnects."""
-        await self._client.close()
+        await self._sender.close()
 
     async def send(self, group: Sequence[Append]) -> list[list[int]]:
         """Appends a group whose appends have one partition; the offsets of each. Raises as `GroupCommit` wants it."""
@@ -52,10 +47,9 @@ class Producer:
         offsets: list[int] = []
         most = len(records)
         while len(offsets) < len(records):
-            async with self._client.use() as client:
-                batch = client.create_batch()
-                count = _fill(batch, records[len(offsets) : len(offsets) + most])
-                first = await _deliver(client, batch, source)
+            count, batch = _batch(records[len(offsets) : len(offsets) + most])
+            async with self._sender.use() as sender:
+                first = await sender.deliver(source, batch)
             if first is not None:
                 offsets.extend(range(first, first + count))
             elif count == 1 or not alone:
@@ -68,25 +62,21 @@ class Producer:
         return offsets
 
 
-async def _deliver(client: Any, batch: Any, source: TopicPartition) -> int | None:
-    """The offset of the batch's first record; None when the broker finds the batch too large."""
-    try:
-        acknowledged = await client.send_batch(batch, source.topic, partition=source.partition)
-        acknowledged.add_done_callback(_look_at)
-        return int((await asyncio.shield(acknowledged)).offset)
-    except (MessageSizeTooLargeError, RecordListTooLargeError):
-        return None
-
-
-def _look_at(acknowledged: asyncio.Future[Any]) -> None:
-    """A batch may fail when its caller has given up, and asyncio complains of an error that nobody looked at."""
-    if not acknowledged.cancelled():
-        acknowledged.exception()
-
-
-def _fill(batch: Any, records: Sequence[Record]) -> int:
-    """Puts in as many records as fit, at least one; their number."""
-    for count, (key, value) in enumerate(records):
-        if batch.append(timestamp=None, key=key, value=value) is None:
-            return count
-    return len(records)
+def _batch(records: Sequence[Record]) -> tuple[int, bytes]:
+    """As many records as fit, at least one: their number, and a batch of them as Kafka stores it."""
+    builder = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=0,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=_BATCH_BYTES,
+    )
+    count = 0
+    while count < len(records):
+        key, value = records[count]
+        if builder.append(count, timestamp=None, key=key, value=value, headers=[]) is None:
+            break
+        count += 1
+    return count, builder.build()

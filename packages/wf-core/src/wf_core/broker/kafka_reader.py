@@ -1,43 +1,37 @@
-"""Reads from Kafka: one aiokafka consumer a reader, no group, positions that the caller gives."""
+"""Reads from Kafka: one fetcher a reader, no group, positions that the caller gives."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-from aiokafka import AIOKafkaConsumer
-from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.errors import OffsetOutOfRangeError as KafkaOffsetOutOfRangeError
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.memory_records import MemoryRecords
 
-from wf_core.broker.kafka_client import AWAY, REQUEST_SECONDS, Replaceable, options, unavailable
+from wf_core.broker.kafka_client import AWAY, Replaceable, unavailable
+from wf_core.broker.kafka_fetcher import Fetched, Fetcher
 from wf_core.broker.protocol import Batch, OffsetOutOfRangeError, TopicPartition
 from wf_core.settings import Settings
 
-# A connection answers one request at a time, so a parked fetch delays whatever comes after it by this much.
-_FETCH_WAIT_MS = 50
-
 
 class KafkaReader:
-    """Takes what the consumer fetched into buffers of its own, and hands it out in parts of `max_records`."""
+    """Takes what was fetched into buffers, and hands it out in parts of `max_records`.
+
+    `_positions` is what the caller has not read yet, `_next` what was not fetched yet: what lies between is buffered.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client: Replaceable[Any] = Replaceable(settings, lambda: _consumer(settings))
+        self._fetcher: Replaceable[Fetcher] = Replaceable(settings, lambda: Fetcher(settings))
         self._positions: dict[TopicPartition, int] = {}
         self._buffers: dict[TopicPartition, list[bytes]] = {}
-        self._gaps: dict[TopicPartition, int] = {}
-        self._epoch = 0
-        self._applied: tuple[Any, int] | None = None
-        self._heard_at = 0.0
-        self._heard: int | None = None
+        self._next: dict[TopicPartition, int] = {}
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         """Reads these partitions from the next read on."""
         self._positions = dict(positions)
         self._buffers = {source: [] for source in positions}
-        self._gaps = {}
-        self._epoch += 1
+        self._next = dict(positions)
 
     async def read(self, max_wait: float, max_records: int = 500) -> list[Batch]:
         """What has come; waits up to `max_wait` seconds for the first record."""
@@ -56,7 +50,7 @@ class KafkaReader:
 
     async def close(self) -> None:
         """Disconnects."""
-        await self._client.close()
+        await self._fetcher.close()
 
     def _hand_out(self, max_records: int) -> list[Batch]:
         batches = []
@@ -68,72 +62,44 @@ class KafkaReader:
         return batches
 
     async def _fetch(self, wait: float) -> None:
-        consumer = await self._client.get()
-        epoch = self._epoch
-        if self._applied != (consumer, epoch):
-            self._apply(consumer)
+        """Takes in what was fetched, and has more fetched while the caller is busy with it."""
+        fetcher = await self._fetcher.get()
         try:
-            fetched = await consumer.getmany(timeout_ms=int(wait * 1000))
-        except KafkaOffsetOutOfRangeError as error:
-            self._applied = None
-            source, offset = next(iter(error.args[0].items()))
-            raise OffsetOutOfRangeError(TopicPartition(*source), offset) from error
+            if not fetcher.asking:
+                fetcher.begin(self._next)
+            bad = [fetched for fetched in await fetcher.take(wait) if not self._take_in(fetched)]
         except AWAY as error:
-            self._client.retire(consumer)
+            self._fetcher.retire(fetcher)
             raise unavailable(self._settings, error) from error
-        if epoch != self._epoch:
-            return  # read under an older assignment; the next fetch seeks every partition
-        for source, records in fetched.items():
-            self._take(consumer, TopicPartition(*source), records)
-        self._listen(consumer)
+        if bad:
+            raise OffsetOutOfRangeError(bad[0].source, bad[0].offset)
+        fetcher.begin(self._next)
 
-    def _apply(self, consumer: Any) -> None:
-        """`assign` forgets what was fetched and where, so every partition is sought. Nothing runs in between."""
-        consumer.assign([KafkaPartition(*source) for source in self._positions])
-        for source in self._positions:
-            consumer.seek(KafkaPartition(*source), self._next(source))
-        self._applied = (consumer, self._epoch)
-        self._heard_at = asyncio.get_running_loop().time()
-        self._heard = None
-
-    def _next(self, source: TopicPartition) -> int:
-        return self._positions[source] + len(self._buffers[source])
-
-    def _take(self, consumer: Any, source: TopicPartition, records: Sequence[Any]) -> None:
-        expected = self._next(source)
-        if records[0].offset != expected or records[-1].offset != expected + len(records) - 1:
-            records = [record for record in records if record.offset >= expected]
-            whole = next((i for i, record in enumerate(records) if record.offset != expected + i), len(records))
-            if whole < len(records):
-                self._doubt(consumer, source, expected + whole)
-            records = records[:whole]
-        self._buffers[source].extend(record.value for record in records)
-
-    def _doubt(self, consumer: Any, source: TopicPartition, offset: int) -> None:
-        """A gap may be the remains of an older fetch: it is believed when a fresh one shows it again."""
-        if self._gaps.get(source) == offset:
-            self._applied = None
-            raise OffsetOutOfRangeError(source, offset)
-        self._gaps[source] = offset
-        consumer.seek(KafkaPartition(*source), offset)
-
-    def _listen(self, consumer: Any) -> None:
-        """The fetcher hides a broker that is away; this notices that no fetch was answered for too long."""
-        answered = (consumer.last_poll_timestamp(KafkaPartition(*source)) for source in self._positions)
-        heard = max((time for time in answered if time is not None), default=None)
-        now = asyncio.get_running_loop().time()
-        if heard != self._heard:
-            self._heard, self._heard_at = heard, now
-        elif now - self._heard_at > REQUEST_SECONDS:
-            self._client.retire(consumer)
-            raise unavailable(self._settings, TimeoutError(f"no fetch was answered for {REQUEST_SECONDS:g} s"))
+    def _take_in(self, fetched: Fetched) -> bool:
+        """False when the log does not hold the record that comes next."""
+        source, offset, data = fetched
+        if self._next.get(source) != offset:
+            return True  # fetched under an older assignment
+        values = None if data is None else _values(data, offset)
+        if values is None:
+            return False
+        self._buffers[source] += values
+        self._next[source] += len(values)
+        return True
 
 
-def _consumer(settings: Settings) -> Any:
-    return AIOKafkaConsumer(
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        fetch_max_wait_ms=_FETCH_WAIT_MS,
-        **options(settings),
-    )
+def _values(data: bytes, offset: int) -> list[bytes] | None:
+    """The records from `offset` on, up to a gap; None when that is where the gap begins."""
+    values: list[bytes] = []
+    batches = MemoryRecords(data)
+    while batches.has_next():
+        batch = batches.next_batch()
+        if not batch.validate_crc():
+            raise CorruptRecordException(f"a record batch behind offset {offset} is damaged")
+        for record in batch:  # the first batch may begin before `offset`
+            expected = offset + len(values)
+            if record.offset > expected or batch.is_control_batch:
+                return values or None
+            if record.offset == expected:
+                values.append(record.value)
+    return values
