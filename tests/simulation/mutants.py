@@ -207,6 +207,15 @@ def _begins_always(self: Any, _heard: float) -> bool:
     return self._heard > float("-inf")
 
 
+@contextlib.contextmanager
+def _begun_by_two() -> Iterator[None]:
+    with (
+        mock.patch.object(Heartbeat, "may_begin", _begins_always),
+        mock.patch.object(continuing, "_was_taken_away", return_value=False),
+    ):
+        yield
+
+
 async def _nobody(*_: Any) -> set[str]:
     return set()
 
@@ -267,11 +276,12 @@ MUTANTS: dict[str, Mutant] = {
     "child timer in memory": Mutant(patch=_forgotten("child")),
     "release timer in memory": Mutant(patch=_forgotten("release")),
     "begin without a heartbeat": Mutant(patch=_patched(Heartbeat, "may_begin", _begins_always)),
+    "begin without a heartbeat, tails after a loss": Mutant(patch=_begun_by_two),
     "undecided is cancelled": Mutant({"BEAT": (_UNDECIDED,)}),
     "begun without a claim": Mutant(patch=_patched(checkpoint, "apply", _without_claims)),
     "no condemning": Mutant(patch=_patched(Scripts, "condemn", _condemns_nothing)),
     "no number is used up": Mutant(patch=_burned_nothing),
-    "tails after a cancel": Mutant(patch=_patched(continuing, "_was_cancelled", lambda *_: False)),
+    "tails after a loss": Mutant(patch=_patched(continuing, "_was_taken_away", lambda *_: False)),
     "begun without a claim, not swept": Mutant(patch=_never_found),
     "no sweep of the begun": Mutant(patch=_patched(sweeps, "_begun", _nobody)),
     "append without ACCEPT": Mutant(patch=_patched(wf_api.creation, "accept_all", _accept_nothing)),

@@ -86,6 +86,7 @@ def test_templates(params: bytes, expected: bytes):
         (b'{"v":"${{ 1 / nodes.a.output }}"}', b"0"),
         (b'{"v":"${{ ( }}"}', b"{}"),
         (b'{"v":"${{ nodes.a.output }}"}', b"no JSON"),
+        (b'{"v":"${{ timestamp(nodes.a.output) }}"}', b'"0001-01-01T00:00:00+14:00"'),
         (b'{"v":"${{ nodes.a.output }}"}', b'"' + b"x" * LIMIT + b'"'),
     ],
 )

@@ -26,7 +26,7 @@ from wf_worker.executors import Executors
 from wf_worker.frames import Cancel, Done, News, Run, Splitter, from_child, pack, to_child
 from wf_worker.heartbeat import Heartbeat
 from wf_worker.intake import Intake
-from wf_worker.lanes import Lane, Lanes, Waiting, share
+from wf_worker.lanes import LATER_SECONDS, Lane, Lanes, Waiting, share
 from wf_worker.leases import Leases
 from wf_worker.loading import is_allowed, split_paths
 from wf_worker.registration import Registration, new_worker_id
@@ -237,6 +237,29 @@ async def test_later_is_asked_again_however_the_moment_ends(monkeypatch):
     async with asyncio.timeout(2000):
         await started.one.wait()
     claiming.cancel()
+
+
+async def test_one_timer_looks_again_however_often_slots_come_free():
+    """While a message is LATER each look would set one more, and each of those would look for ever."""
+    asked = 0
+
+    def may_claim() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    lanes = Lanes()
+    lanes.add(lane(0, waiting(0, 1, 1)))
+    it = intake(lanes, [])
+    it._may_claim = may_claim
+    claiming = asyncio.create_task(it.claim())
+    for _ in range(30):
+        it.wake()
+        await asyncio.sleep(0.001)
+    asked = 0
+    await asyncio.sleep(4.5 * LATER_SECONDS)
+    claiming.cancel()
+    assert 1 <= asked <= 5
 
 
 @pytest.mark.parametrize(("begin", "end", "onward"), [(5, 9, 5), (0, 7, 2), (0, 1, 1)])

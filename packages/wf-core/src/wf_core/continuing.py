@@ -5,10 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from wf_core import payload
-from wf_core.errors import WfError
 from wf_core.states import NodeStatus
 from wf_core.wire import Begin, Following, Tail, TaskMessage
 
@@ -61,7 +58,7 @@ def ended(output: bytes) -> bytes:
 
 
 def _params(following: Following, nodes: Mapping[str, bytes], tail: Tail) -> bytes | None:
-    """The JSON object of parameters; None when it cannot be evaluated."""
+    """The JSON object of parameters; None when it cannot be evaluated, for whatever reason: the fold says it."""
     if not following.template:
         return following.params
     # Expressions are loaded when the first template comes: most workers never need them, and all start sooner.
@@ -76,7 +73,7 @@ def _params(following: Following, nodes: Mapping[str, bytes], tail: Tail) -> byt
                 return None
             given = payload.decode(tail.input)
         return payload.encode(template.render(Scope(input=given, nodes=seen, execution={})), limit=tail.limit)
-    except (WfError, LookupError, msgspec.MsgspecError):
+    except Exception:  # noqa: BLE001 - the result of the node before it must not be lost over what CEL raises
         return None
 
 

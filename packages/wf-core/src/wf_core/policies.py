@@ -55,6 +55,10 @@ class SchedulingPolicy(Protocol):
     Asked with all the nodes of one execution that are ready and wait for the same queue, whenever one of them is to be
     sent and others have joined since; of a large fan-out that may be thousands. Of `fifo`, the default, only with what
     becomes ready together.
+
+    A policy that gives each node a place of its own, whatever else waits, should have a method `key(node)` as well,
+    which gives the tuple of whole numbers that it sorts by: it is then asked once for each node, and not for all of
+    them again.
     """
 
     def order(self, ready: Sequence[ReadyNode]) -> Sequence[ReadyNode]:

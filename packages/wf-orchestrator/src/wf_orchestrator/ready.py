@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from wf_core.policies import ReadyNode
@@ -14,8 +16,17 @@ LEVELS = 10
 _SPARE = 64
 """Places of tokens that are gone may lie about, so many and as many as are in use."""
 
-Order = Callable[[Sequence[ReadyNode]], Sequence[ReadyNode]]
-"""A scheduling policy that cannot fail: gives back what it is given, in the order in which it is to be sent."""
+Key = Callable[[ReadyNode], tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A scheduling policy that cannot fail."""
+
+    sort: Callable[[Sequence[ReadyNode]], Sequence[ReadyNode]]
+    """Gives back what it is given, in the order in which it is to be sent."""
+    key: Key | None = None
+    """What it sorts by, if each node has its place whatever else waits: then one more costs little among thousands."""
 
 
 class Ranked(NamedTuple):
@@ -43,7 +54,7 @@ class ReadyQueue:
         """How many wait at each level."""
         self._places: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[str, _Sorted | _Keyed] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -72,7 +83,8 @@ class ReadyQueue:
         if ranked is not None:
             execution = _execution(token)
             if execution not in self._groups:
-                self._groups[execution] = _Group(ranked.order)
+                key = ranked.order.key
+                self._groups[execution] = _Sorted(ranked.order) if key is None else _Keyed(key)
             self._groups[execution].add(token, ranked.node)
         if len(self._heap) > 2 * len(self._places) + _SPARE:
             self._heap = [(place, token) for token, place in self._places.items()]
@@ -111,8 +123,33 @@ class ReadyQueue:
         return token, place
 
 
-class _Group:
-    """The tokens of an execution whose policy orders all that waits."""
+class _Keyed:
+    """The tokens of an execution whose policy gives each node a key."""
+
+    def __init__(self, key: Key) -> None:
+        self.nodes: dict[str, ReadyNode] = {}
+        self._key = key
+        self._joined = itertools.count()
+        self._heap: list[tuple[tuple[int, ...], int, str, ReadyNode]] = []
+        """By key, then as they joined. Holds what is gone as well."""
+
+    def add(self, token: str, node: ReadyNode) -> None:
+        """One more waits."""
+        self.nodes[token] = node
+        heapq.heappush(self._heap, (self._key(node), next(self._joined), token, node))
+        if len(self._heap) > 2 * len(self.nodes) + _SPARE:
+            self._heap = [entry for entry in self._heap if self.nodes.get(entry[2]) is entry[3]]
+            heapq.heapify(self._heap)
+
+    def first(self) -> str | None:
+        """The token that the policy wants first."""
+        while self._heap and self.nodes.get(self._heap[0][2]) is not self._heap[0][3]:
+            heapq.heappop(self._heap)
+        return self._heap[0][2] if self._heap else None
+
+
+class _Sorted:
+    """The tokens of an execution whose policy orders all that waits, again whenever one joins."""
 
     def __init__(self, order: Order) -> None:
         self.nodes: dict[str, ReadyNode] = {}
@@ -132,7 +169,7 @@ class _Group:
         if self._joined:
             known = [*dict.fromkeys(token for token in (*reversed(self._sorted), *self._joined) if token in self.nodes)]
             token_of = {self.nodes[token].node: token for token in known}
-            ordered = self._order([self.nodes[token] for token in known])
+            ordered = self._order.sort([self.nodes[token] for token in known])
             self._sorted = [token_of[node.node] for node in reversed(ordered)]
             self._joined = []
         while self._sorted and self._sorted[-1] not in self.nodes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -58,7 +59,22 @@ def order_of(policies: PolicyBook, execution: Execution) -> Order | None:
     """
     if execution.plan is None or execution.plan.scheduling == FIRST_COME:
         return None
-    return functools.partial(_ordered, policies, execution.plan.scheduling, execution.id)
+    name, key = execution.plan.scheduling, None
+    with contextlib.suppress(PluginError):  # said whenever it is asked for the order
+        key = getattr(policies.scheduling(name), "key", None)
+    return Order(
+        functools.partial(_ordered, policies, name, execution.id),
+        None if key is None else functools.partial(_key, key, name, execution.id),
+    )
+
+
+def _key(key: Callable[[ReadyNode], Iterable[int]], name: str, execution_id: str, node: ReadyNode) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, key(node)))
+    except Exception as error:  # noqa: BLE001 - a policy may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        log.error("key of a scheduling policy ignored", policy=name, execution=execution_id, error=reason)
+        return ()
 
 
 def _ordered(policies: PolicyBook, name: str, execution_id: str, ready: Sequence[ReadyNode]) -> Sequence[ReadyNode]:

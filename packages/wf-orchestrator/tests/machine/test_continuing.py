@@ -168,7 +168,7 @@ def test_a_failure_that_was_passed_over_is_told(world):
     w = world({"nodes": nodes}).start()
     w.fail_for_good("z")
     assert w.tail("a") == []
-    w.lose("a")
+    w.lose("a", "crash")
     assert w.tail("a") == ["b"]
     w.go_on("a")
     assert w.params("b") == {"x": "went wrong", "s": "FAILED"}
@@ -251,14 +251,31 @@ def test_clean_up_has_no_tails(world):
 
 
 def test_attempts_that_are_tried_again_carry_it_as_well(world):
-    """After a failure and after a loss the next attempt has the same tail."""
+    """After a failure and after a crash, which its worker tells in place of a result, the next has the same tail."""
     w = world({"nodes": CHAIN}).start()
     w.fail("a")
     w.verdict("a", 0)
     w.due("a")
     assert (w.attempt("a"), w.tail("a")) == (2, ["b", "c"])
-    w.lose("a")
+    w.lose("a", "crash")
     assert (w.attempt("a"), w.tail("a")) == (3, ["b", "c"])
+
+
+@pytest.mark.parametrize("reason", ["dead", "orphan", "drain"])
+def test_a_node_whose_attempt_was_lost_has_no_tail_any_more(world, reason):
+    """Its old worker may have gone on: another one that is given the same numbers would begin what is used up."""
+    w = world({"nodes": CHAIN}).start()
+    late = w.begins("a")
+    w.lose("a", reason)
+    assert (w.attempt("a"), w.tail("a")) == (2, [])
+    w.send(late)
+    assert (w.attempts("b")[0]["reason"], w.begun) == (continuing.UNWANTED, set())
+    w.done("a")
+    assert (w.attempt("b"), w.tail("b")) == (2, [])
+    w.done("b")
+    assert (w.attempt("c"), w.tail("c")) == (1, [])
+    w.done("c")
+    assert w.ended == "COMPLETED"
 
 
 # --- what becomes of what was begun
@@ -301,7 +318,7 @@ def test_a_begun_attempt_is_as_any_other(world):
     assert (w.attempt("b"), w.cell("b").lost) == (2, 1)
     assert w.message("b").params == b'{"x":null}'
     assert w.message("b").lost == 1
-    w.go_on("b")
+    w.done("b")
     w.fail("c")
     w.verdict("c", 0)
     w.due("c")
@@ -470,6 +487,43 @@ def test_numbers_go_on_when_a_container_begins_anew(world):
     assert (w.attempt("m[0]/b"), w.tail("m[0]/b")) == (2, [])
     w.done("m[0]/b")
     assert w.attempt("m[0]/c") == 2
+
+
+def test_a_number_that_was_used_up_says_nothing_of_the_next(world):
+    """A worker begins b#2 by a tail of an older orchestrator, after b#1 was begun in vain; its result is refused."""
+    w = world({"nodes": CHAIN}).start()
+    late = w.begins("a")
+    w.lose("a")
+    w.send(late)
+    late = w.result("a", output=b"1", begin=wire.Begin(node="b", attempt=2, params=b"{}"), v=wire.BEGINS)
+    w.cancel()
+    w.send(late)
+    w.retry()
+    w.done("a")
+    assert [(one["attempt"], one["reason"]) for one in w.attempts("b")] == [
+        (1, continuing.UNWANTED),
+        (2, continuing.PERHAPS),
+    ]
+    assert w.attempt("b") == 3
+
+
+def test_what_came_late_before_a_retry_is_nobody_elses(world):
+    """A worker that was cut off may still begin a node of two; after `retry` the other one has it in no tail."""
+    w = world({"nodes": {"z": T, "a": after("z"), "x": T, "b": after("a", "x")}}).start()
+    w.done("x", "z")
+    late = w.begins("a")
+    w.lose("a")
+    w.cancel()
+    w.retry("x")
+    w.done("a")
+    w.fail("x")
+    w.verdict("x", 0)
+    w.due("x")
+    assert (w.attempt("a"), w.attempt("x"), w.tail("x")) == (3, 3, [])
+    w.send(late)
+    assert w.attempt("b") == 1
+    w.done("x")
+    assert w.attempt("b") == 2
 
 
 def test_executions_without_begins_are_stored_as_before(world):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import hypothesis.strategies as st
+import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -58,12 +59,15 @@ class Machine(RuleBasedStateMachine):
 
     make: Any = None
     w: Any = None
+    vain: list[wire.Result]
+    """Results of workers that were cut off when they had them: they begin nothing, and nobody knows when they come."""
 
     @initialize(nodes=bodies(), on_failure=st.sampled_from(["halt", "cancel", "continue"]))
     def start(self, nodes: dict[str, Any], on_failure: str) -> None:
         self.ran: Counter[str] = Counter()
         self.flying: dict[str, int] = {}
         self.strays: list[Stray] = []
+        self.vain = []
         self.completed: list[int] = []
         """When each attempt that completed came into flight."""
         self.w = self.make({"nodes": nodes, "on_failure": on_failure}).create()
@@ -84,8 +88,11 @@ class Machine(RuleBasedStateMachine):
                 if effect.token != about:
                     self.strays.append(Stray(effect.token, len(w.log)))
 
+    def paths_in_flight(self) -> list[str]:
+        return sorted(ids.split_token(token)[1] for token in self.flying)
+
     def in_flight(self, data: Any) -> str | None:
-        paths = sorted(ids.split_token(token)[1] for token in self.flying)
+        paths = self.paths_in_flight()
         return data.draw(st.sampled_from(paths)) if paths else None
 
     @rule(data=st.data(), goes_on=st.integers(0, 3))
@@ -93,9 +100,14 @@ class Machine(RuleBasedStateMachine):
         if (node := self.in_flight(data)) is None:
             self.a_user_retries(data)
             return
+        self.complete(node, goes_on=goes_on > 0)
+
+    def complete(self, node: str, *, goes_on: bool = True) -> None:
+        """An attempt in flight completes; what its worker goes on with is its own."""
         token = ids.token(self.w.execution.id, node, self.w.attempt(node))
         if goes_on and next_of(self.w.messages[token], b"1") is not None:
-            self.begin(token)
+            begun = self.begin(token)
+            assert begun in self.flying, f"{begun} was begun in vain, and its worker goes on"
         else:
             self.send(self.w.result(node, output=b"1"))
 
@@ -117,7 +129,19 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data(), reason=st.sampled_from(IN_VAIN))
     def an_attempt_is_lost(self, data: Any, reason: str) -> None:
         if (node := self.in_flight(data)) is not None:
-            self.send(self.w.record(wire.Lost, node=node, attempt=self.w.attempt(node), reason=reason, worker="w1"))
+            attempt = self.w.attempt(node)
+            if reason == "dead" and next_of(self.w.message(node), b"1") is not None:
+                self.vain.append(self.w.begins(node, 1, attempt))
+            self.send(self.w.record(wire.Lost, node=node, attempt=attempt, reason=reason, worker="w1"))
+
+    @rule(data=st.data())
+    def a_worker_that_was_cut_off_comes_back(self, data: Any) -> None:
+        """Its result is refused, and soon the attempt completes that was made in place of its own."""
+        if self.vain:
+            late = self.vain.pop(data.draw(st.integers(0, len(self.vain) - 1)))
+            self.send(msgspec.structs.replace(late, ts=self.w.now))
+            if late.node in self.paths_in_flight() and data.draw(st.booleans()):
+                self.complete(late.node)
 
     @rule(data=st.data(), again=st.booleans())
     def a_policy_decides(self, data: Any, again: bool) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from wf_core.policies import ReadyNode
 from wf_orchestrator.policies.scheduling import CriticalPath, Fifo, Priority
+from wf_orchestrator.policy_book import PolicyBook
+from wf_orchestrator.ready import Order
+from wf_orchestrator.scheduling import order_of
 from wf_orchestrator.testing import run, stub
 
 READY = [ReadyNode("c", 2, 9, 0, 0), ReadyNode("a", 0, 5, 0, 3), ReadyNode("d", 3, 9, 1, 0), ReadyNode("b", 1, 0, 2, 1)]
@@ -35,6 +41,38 @@ def test_nothing_is_lost():
     for policy in (Fifo(), Priority(), CriticalPath()):
         assert sorted(policy.order(READY), key=lambda n: n.index) == sorted(READY, key=lambda n: n.index)
         assert list(policy.order([])) == []
+
+
+@dataclass
+class Keyed:
+    """A policy whose key is what it is told to be; it cannot order."""
+
+    key: Callable[[ReadyNode], Any]
+
+    def order(self, ready: Sequence[ReadyNode]) -> Sequence[ReadyNode]:
+        raise LookupError(ready)
+
+
+class Unkeyed:
+    """A policy without a key."""
+
+    def order(self, ready: Sequence[ReadyNode]) -> Sequence[ReadyNode]:
+        return ready[::-1]
+
+
+def order_by(policy: Any) -> Order | None:
+    """What the owner of a partition makes of a policy."""
+    execution = SimpleNamespace(id="x", plan=SimpleNamespace(scheduling="mine"))
+    return order_of(PolicyBook({}, {} if policy is None else {"mine": policy}), execution)
+
+
+def test_the_key_of_a_policy():
+    """It is asked for where there is one; what it raises or gives beside whole numbers changes nothing."""
+    keys = [order_by(Keyed(key)).key for key in (lambda n: (n.height, n.index), lambda _: ("a",), lambda n: n.nothing)]
+    assert [key(READY[1]) for key in keys] == [(3, 0), (), ()]
+    assert order_by(CriticalPath()).key(READY[1]) == (-5, -3, 0)
+    assert (order_by(Unkeyed()).key, order_by(Unkeyed()).sort(READY)) == (None, READY[::-1])
+    assert (order_by(None).key, order_by(None).sort(READY)) == (None, READY)
 
 
 SECOND = {"t": stub(1, takes="1s")}

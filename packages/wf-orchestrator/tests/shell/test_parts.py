@@ -12,7 +12,7 @@ from wf_orchestrator.batches import chunks
 from wf_orchestrator.outbox import Outbox
 from wf_orchestrator.positions import Sent, SentMessages, Where, parse_where
 from wf_orchestrator.queries import OutboxEntry
-from wf_orchestrator.ready import Ranked
+from wf_orchestrator.ready import Order, Ranked
 from wf_orchestrator.recovery import Doubts
 from wf_orchestrator.timers import AGAIN_MS, LONGEST_MS, STEP_MS, Alarm, Timers
 from wf_orchestrator.watch import Watch
@@ -72,7 +72,7 @@ def test_what_a_policy_ranks_is_taken_in_wherever_it_lies(monkeypatch):
     """It may have to go before all that is in the window."""
     monkeypatch.setattr(outbox_module, "WINDOW", 4)
     box = Outbox()
-    ranked = {f"x/n{i}/1": Ranked(ReadyNode(f"n{i}", i, 5, 0, i), tall_first) for i in (*range(9), 40)}
+    ranked = {f"x/n{i}/1": Ranked(ReadyNode(f"n{i}", i, 5, 0, i), Order(tall_first)) for i in (*range(9), 40)}
     box.add([entry(f"x/n{i}/1", i) for i in range(9)], ranked)
     box.add([entry("x/n40/1", 40)], ranked)
     assert box.known() == {"default": (3.0, 4)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,9 +11,10 @@ from wf_core.wire import TaskMessage
 from wf_orchestrator.machine.effects import Dispatch
 from wf_orchestrator.machine.snapshot import outbox_score
 from wf_orchestrator.policies.scheduling import CriticalPath
-from wf_orchestrator.ready import LEVELS, Ranked, ReadyQueue, level_of
+from wf_orchestrator.ready import LEVELS, Order, Ranked, ReadyQueue, level_of
 
-tall_first = CriticalPath().order
+tall_first = Order(CriticalPath().order)
+by_key = Order(CriticalPath().order, CriticalPath().key)
 
 
 def node(name: str, height: int, index: int = 0, priority: int = 5) -> ReadyNode:
@@ -74,10 +76,11 @@ def test_a_policy_is_asked_once_for_all_that_joined():
     """Not for each token, of which there may be thousands."""
     asked: list[int] = []
 
-    def order(ready):
+    def sort(ready):
         asked.append(len(ready))
         return ready
 
+    order = Order(sort)
     queue = ReadyQueue()
     for i in range(100):
         queue.put(f"a/{i}/1", float(i), Ranked(node(str(i), 0, i), order))
@@ -88,22 +91,46 @@ def test_a_policy_is_asked_once_for_all_that_joined():
     assert asked == [100, 3]
 
 
+def test_a_policy_with_a_key_is_asked_once_for_each_node():
+    """However many wait when one more joins."""
+    asked: list[str] = []
+
+    def key(one):
+        asked.append(one.node)
+        return (-one.height, one.index)
+
+    order = Order(CriticalPath().order, key)
+    queue = ReadyQueue()
+    for i in range(100):
+        queue.put(f"a/{i}/1", float(i), Ranked(node(str(i), i % 7, i), order))
+        queue.take() if i % 2 else None
+    assert len(drained(queue)) == 50
+    assert asked == [str(i) for i in range(100)]
+
+
 def test_what_comes_and_goes_leaves_nothing_behind():
-    """Executions that are cancelled while no worker lives must not fill the memory."""
+    """Executions, or nodes of one, that are cancelled while no worker lives must not fill the memory."""
     queue = ReadyQueue()
     for i in range(10_000):
         queue.put(f"{i}/n/1", float(i), Ranked(node("n", 0), tall_first))
         queue.drop(f"{i}/n/1")
     assert len(queue._heap) < 100
     assert not queue._groups
+    queue.put("x/stays/1", 0.0, Ranked(node("stays", 0), by_key))
+    for i in range(1000):
+        queue.put(f"x/{i}/1", float(i), Ranked(node(str(i), 0), by_key))
+        queue.drop(f"x/{i}/1")
+    assert len(queue._groups["x"]._heap) < 100
+    assert drained(queue) == ["x/stays/1"]
 
 
 tokens = st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.integers(0, 9), st.integers(0, 9))
 """Execution, number of its node, height, priority."""
 
 
+@pytest.mark.parametrize("order", [tall_first, by_key], ids=["sorted", "by key"])
 @given(st.lists(st.one_of(tokens, st.just("take"), st.tuples(st.just("drop"), st.integers(0, 30)))))
-def test_it_does_what_sorting_everything_each_time_would_do(steps):
+def test_it_does_what_sorting_everything_each_time_would_do(order, steps):
     """Execution `c` has no policy. A model keeps places and tokens apart and sorts them whenever one is taken."""
     queue, waiting, serial = ReadyQueue(), dict[str, tuple[float, ReadyNode]](), 0
     for step in steps:
@@ -116,7 +143,7 @@ def test_it_does_what_sorting_everything_each_time_would_do(steps):
             place = waiting[next_one][0]
             mine = {token: one for token, one in waiting.items() if token[0] == next_one[0]}
             if next_one[0] != "c":
-                best = tall_first([one[1] for one in mine.values()])[0]
+                best = tall_first.sort([one[1] for one in mine.values()])[0]
                 chosen = next(token for token, one in mine.items() if one[1] == best)
                 waiting[next_one] = (waiting[chosen][0], waiting[next_one][1])
                 next_one = chosen
@@ -132,7 +159,7 @@ def test_it_does_what_sorting_everything_each_time_would_do(steps):
             token, place = f"{execution}/{number}.{serial}/1", priority * 2.0**48 + serial
             known = node(f"{number}.{serial}", height, serial)
             waiting[token] = (place, known)
-            queue.put(token, place, None if execution == "c" else Ranked(known, tall_first))
+            queue.put(token, place, None if execution == "c" else Ranked(known, order))
         levels = [level_of(place) for place, _ in waiting.values()]
         assert queue.levels == [levels.count(level) for level in range(LEVELS)]
         assert (queue.level, queue.last_level) == (min(levels, default=LEVELS), max(levels, default=-1))

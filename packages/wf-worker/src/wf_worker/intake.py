@@ -86,6 +86,7 @@ class Intake:
         self._open = True
         self._claiming = asyncio.Lock()
         self._claimable = asyncio.Event()
+        self._again: asyncio.TimerHandle | None = None
         self._committable = asyncio.Event()
         self._readable = asyncio.Event()
 
@@ -218,8 +219,13 @@ class Intake:
             async with self._claiming:
                 while picked := self._pick():
                     await self._claim(picked)
-            if self._lanes.waiting and self._free() > 0:  # LATER, or nothing may be claimed: only time ends that
-                asyncio.get_running_loop().call_later(LATER_SECONDS, self._claimable.set)
+            if self._lanes.waiting and self._free() > 0 and self._again is None:
+                # LATER, or nothing may be claimed: only time ends that
+                self._again = asyncio.get_running_loop().call_later(LATER_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        self._again = None
+        self._claimable.set()
 
     async def stop_claiming(self, seconds: float) -> None:
         """Claims nothing more; waits so long for the answers to what was asked."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -52,6 +52,8 @@ class Report:
     sent_at: float = 0.0
     """When the newest copy was acknowledged, on the loop's clock."""
     copies: int = 0
+    queued: bool = False
+    """Whether it waits to be appended."""
     told: Told | None = None
 
     @property
@@ -115,7 +117,7 @@ class Reports:
         due += [r.token for r in self._held.values() if r.offset is not None and r.due_at < now]
         for token in dict.fromkeys(due):
             report = self._held[token]
-            if report not in self._pending.get(report.partition, ()):
+            if not report.queued:
                 self._counters.inc("worker_results_resent_total")
                 self._send(report)
 
@@ -137,6 +139,7 @@ class Reports:
         await asyncio.gather(*senders, return_exceptions=True)
 
     def _send(self, report: Report) -> None:
+        report.queued = True
         self._pending.setdefault(report.partition, []).append(report)
         if report.partition not in self._senders:
             sender = asyncio.get_running_loop().create_task(self._drain(report.partition))
@@ -149,7 +152,8 @@ class Reports:
                 try:
                     await self._append(partition, group)
                 except RecordTooLargeError as error:
-                    self._shorten(partition, group, error)
+                    self._shorten(group, error)
+                    await asyncio.sleep(_PAUSE)
                 except Exception as error:
                     self._counters.inc("worker_appends_failed_total")
                     log.warning(
@@ -164,8 +168,11 @@ class Reports:
                 else:
                     pause = _PAUSE
                     del self._pending[partition][: len(group)]
+                    for report in group:
+                        report.queued = False
         finally:
-            self._pending.pop(partition, None)
+            for report in self._pending.pop(partition, ()):
+                report.queued = False
             del self._senders[partition]
 
     def _next(self, partition: int) -> list[Report]:
@@ -186,19 +193,35 @@ class Reports:
         for report in group:
             _tell(report, begins=True)
 
-    def _shorten(self, partition: int, group: list[Report], error: RecordTooLargeError) -> None:
-        """Replaces what the log refuses: by the result alone if it began a node, else by a failure that says so."""
+    def _shorten(self, group: list[Report], error: RecordTooLargeError) -> None:
+        """Replaces what the log refuses by something shorter; what has nothing shorter is given up."""
         largest = max(group, key=lambda report: len(report.record))
         record = wire.decode_event(largest.record)
-        if isinstance(record, wire.Result) and record.begin is not None:
-            largest.record = wire.encode(msgspec.structs.replace(record, begin=None, v=1))
-            _tell(largest, begins=False)
-            return
-        log.error("the log refuses a result", token=largest.token, partition=partition, error=str(error))
-        if isinstance(record, wire.Result):
-            failure = refusal("PayloadError", f"the log does not take the result: {error}", fatal=True)
-            shorter = msgspec.structs.replace(record, status=AttemptStatus.FAILED, output=None, error=failure)
-            largest.record = wire.encode(shorter)
+        assert isinstance(record, wire.Result | wire.Lost)  # noqa: S101 - `add` takes no other
+        forms = map(wire.encode, _shorter(record, error))
+        found = next((form for form in forms if len(form) < len(largest.record)), None)
+        about = {"token": largest.token, "partition": largest.partition, "error": str(error)}
+        if found is None:
+            log.error("the log refuses the end of an attempt, which will count as lost", **about)
+            self.forget([largest.token])
+        else:
+            largest.record = found
+            if largest.told is None:
+                log.error("the log refuses a result", **about)
+        _tell(largest, begins=False)
+
+
+def _shorter(record: wire.Result | wire.Lost, error: RecordTooLargeError) -> Iterator[wire.Result | wire.Lost]:
+    """What may stand for a record that is too long: the result without what it begins, then a failure that says so."""
+    if isinstance(record, wire.Lost):
+        yield msgspec.structs.replace(record, log_tail="", detail="")
+        return
+    alone = msgspec.structs.replace(record, begin=None, v=1)
+    yield alone
+    failure = refusal("PayloadError", f"the log does not take the result: {error}", fatal=True)
+    failed = msgspec.structs.replace(alone, status=AttemptStatus.FAILED, output=None, error=failure)
+    yield failed
+    yield msgspec.structs.replace(failed, log_tail="")
 
 
 def _tell(report: Report, *, begins: bool) -> None:

@@ -23,7 +23,7 @@ from wf_core.store.clock import Clock
 from wf_core.store.keys import InstallationKeys
 from wf_core.store.scripts import Installation, Scripts
 from wf_worker.attempts import Attempt, AttemptRunner, Ended
-from wf_worker.continuing import Continuing
+from wf_worker.continuing import Begun, Continuing
 from wf_worker.dead_letters import DeadLetters
 from wf_worker.heartbeat import Heartbeat, hear_cancels
 from wf_worker.intake import Intake
@@ -178,13 +178,20 @@ class Supervisor:
         else:
             reason = f"{ended.error.type}: {ended.error.message[:500]}" if ended.error else ended.detail or ended.reason
             log.warning("attempt ended", **_ids(message), status=status, ms=now - attempt.started_at, reason=reason)
-        begun = self.executors.next_after(attempt, ended)
+        begun = self._next_after(attempt, ended)
         if begun is not None:
             self._counters.inc("worker_attempts_continued_total")
             record = self._record(attempt, ended, now, begun.begin)
             self.reports.add(attempt.token, message.execution, record, partial(self.executors.settle, begun))
         elif ended.status is not AttemptStatus.CANCELLED:
             self.reports.add(attempt.token, message.execution, self._record(attempt, ended, now))
+
+    def _next_after(self, attempt: Attempt, ended: Ended) -> Begun | None:
+        try:
+            return self.executors.next_after(attempt, ended)
+        except Exception:  # a mistake of ours, which must not cost the result, nor the child that still runs others
+            log.exception("a tail is not gone on with", **_ids(attempt.message))
+            return None
 
     def freed(self) -> None:
         """A slot came free."""

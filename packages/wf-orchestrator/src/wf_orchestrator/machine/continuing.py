@@ -4,9 +4,11 @@ A task message carries a tail: the successors, one after the other, that nothing
 starting. The worker names the one that it begins in the result of the one before it; here it is taken over as in
 flight and claimed, or, when its turn has not come, its number is used up: a token is never run twice.
 
-A worker may begin a node by a result that is refused, since its own attempt was cancelled meanwhile. So no tail goes
-to a node that was cancelled before, nor into a body that is opened again when its container is tried again, and what
-`retry` starts again after such a result skips the number that a worker may have used (`used_up`).
+A worker may begin a node by a result that is refused, since its own attempt was cancelled or counts as lost meanwhile.
+Were the same numbers given to another worker, one of the two would begin in vain, and go on with what the fold
+dispatches. So no tail goes to a node that was taken from a worker before, nor into a body that is opened again when its
+container is tried again, and what `retry` starts again after such a result skips the number that a worker may have used
+(`used_up`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from wf_core.states import AttemptStatus, NodeStatus
+from wf_core.states import AttemptClass, AttemptStatus, NodeStatus
 from wf_core.store.codec import MOST_ATTEMPTS, AttemptRecord
 from wf_core.wire import Following, Tail
 from wf_orchestrator.machine import evaluate
@@ -139,7 +141,7 @@ class _Gathering:
     def _next(self) -> int | None:
         """The first successor of the last node that only waits for it and those before it."""
         x, scope, last = self._x, self._scope, self._last
-        if _was_cancelled(x, last):
+        if _was_taken_away(x, last):
             return None
         base, graph, reached, succeeded = scope.base, scope.body.graph, self._reached, x.succeeded
         found = None
@@ -147,7 +149,7 @@ class _Gathering:
             number = reached[local] = reached.get(local, 0) + 1
             is_last = succeeded[base + local] + number == len(graph.upstream[local])
             if is_last and found is None and _may_follow(x, scope, last, base + local):
-                found = base + local
+                found = None if _is_doubtful(x, scope, last, local) else base + local
         return found
 
 
@@ -202,10 +204,24 @@ def _is_plain(node: NodePlan) -> bool:
     )
 
 
-def _was_cancelled(x: Execution, index: int) -> bool:
-    """Whether an attempt of the node was cancelled: its worker may still begin what came after that one."""
-    attempts = x.attempts.get(index)
-    return attempts is not None and any(record.status is AttemptStatus.CANCELLED for record in attempts)
+def _was_taken_away(x: Execution, index: int) -> bool:
+    """Whether an attempt of the node was cancelled or lost: its worker may have begun what came after that one.
+
+    Not when its process crashed: that is what its worker itself said of it, instead of a result.
+    """
+    return any(
+        record.status is AttemptStatus.CANCELLED
+        or (record.status is AttemptStatus.LOST and record.class_ is not AttemptClass.CRASH)
+        for record in x.attempts.get(index, ())
+    )
+
+
+def _is_doubtful(x: Execution, scope: Scope, last: int, local: int) -> bool:
+    """Whether some worker, before a `retry`, may have begun a node after another one than `last` that it waits for."""
+    if not x.era:
+        return False
+    before = (scope.base + one for one in scope.body.graph.upstream[local])
+    return any(index != last and x.cells[index].attempt > 1 for index in before)
 
 
 def begin(step: Step, index: int, event: Result) -> None:
@@ -263,13 +279,14 @@ def used_up(step: Step, index: int, attempts: Sequence[AttemptRecord]) -> Attemp
     """The attempt that a worker may have begun of a node that is to start again, and nobody knows of; None for none.
 
     A record that begins a node can come when that node, or the whole execution, has ended: all that is kept of it then
-    is that there was one. `attempts` are those of the node that are known.
+    is that there was one. `attempts` are those of the node that are known: one that ran leaves no doubt, one that was
+    begun in vain says nothing of the next.
     """
     x, cell = step.x, step.x.cells[index]
     if not x.continued or cell.status not in _NOT_BEGUN or cell.attempt >= MOST_ATTEMPTS:
         return None
     era = x.owner[index].era
-    if not _is_plain(x.node(index)) or any(record.era == era for record in attempts):
+    if not _is_plain(x.node(index)) or any(one.era == era and one.reason != UNWANTED for one in attempts):
         return None
     return msgspec.structs.replace(_unwanted(step, cell.attempt + 1, PERHAPS), era=era)
 

@@ -27,7 +27,11 @@ class Priority:
 
     def order(self, ready: Sequence[ReadyNode]) -> Sequence[ReadyNode]:
         """All of `ready`, by priority descending, then index."""
-        return sorted(ready, key=lambda node: (-node.priority, node.index))
+        return sorted(ready, key=self.key)
+
+    def key(self, node: ReadyNode) -> tuple[int, ...]:
+        """What it sorts by."""
+        return (-node.priority, node.index)
 
 
 class CriticalPath:
@@ -38,4 +42,8 @@ class CriticalPath:
 
     def order(self, ready: Sequence[ReadyNode]) -> Sequence[ReadyNode]:
         """All of `ready`, by priority descending, height descending, then index."""
-        return sorted(ready, key=lambda node: (-node.priority, -node.height, node.index))
+        return sorted(ready, key=self.key)
+
+    def key(self, node: ReadyNode) -> tuple[int, ...]:
+        """What it sorts by."""
+        return (-node.priority, -node.height, node.index)
