@@ -160,6 +160,7 @@ def test_maps_come_out_in_order():
         ("1u + 1", "Cannot mix signed and unsigned"),
         ("input.list[9] + 1", "out of bounds"),
         ("1.0 / 0.0", "inf"),
+        ("timestamp('0001-01-01T00:00:00+14:00')", "out of range"),
         ("0.0 / 0.0", "nan"),
         ("{1: 2}", "JSON keys are text"),
         ("'a'.matches('(')", "regex"),

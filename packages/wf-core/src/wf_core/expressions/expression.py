@@ -70,7 +70,7 @@ class Expression:
             raise self._failed("its value is too deep") from error
         except NoOverloadError as error:
             raise self._failed(self._mismatch(scope) or str(error)) from error
-        except (LookupError, ValueError) as error:
+        except (LookupError, ValueError, OverflowError) as error:  # the last: a time that UTC has no year for
             raise self._failed(str(error.args[0]) if error.args else "unknown") from error
 
     def holds(self, scope: Scope) -> bool:
