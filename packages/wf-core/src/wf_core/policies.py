@@ -57,8 +57,8 @@ class SchedulingPolicy(Protocol):
     becomes ready together.
 
     A policy that gives each node a place of its own, whatever else waits, should have a method `key(node)` as well,
-    which gives the tuple of whole numbers that it sorts by: it is then asked once for each node, and not for all of
-    them again.
+    which gives the tuple of whole numbers that `order` sorts by: it is then asked once for each node, and not for all
+    of them again. A class with an `order` of its own does not inherit a `key`.
     """
 
     def order(self, ready: Sequence[ReadyNode]) -> Sequence[ReadyNode]:

@@ -16,7 +16,7 @@ LEVELS = 10
 _SPARE = 64
 """Places of tokens that are gone may lie about, so many and as many as are in use."""
 
-Key = Callable[[ReadyNode], tuple[int, ...]]
+Key = Callable[[ReadyNode], tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class _Keyed:
         self.nodes: dict[str, ReadyNode] = {}
         self._key = key
         self._joined = itertools.count()
-        self._heap: list[tuple[tuple[int, ...], int, str, ReadyNode]] = []
+        self._heap: list[tuple[tuple[float, ...], int, str, ReadyNode]] = []
         """By key, then as they joined. Holds what is gone as well."""
 
     def add(self, token: str, node: ReadyNode) -> None:

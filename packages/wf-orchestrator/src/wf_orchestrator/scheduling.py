@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -11,7 +12,7 @@ import msgspec
 import structlog
 
 from wf_core.errors import PluginError
-from wf_core.policies import ReadyNode
+from wf_core.policies import ReadyNode, SchedulingPolicy
 from wf_orchestrator.machine.effects import Dispatch, Outcome
 from wf_orchestrator.machine.state import Execution
 from wf_orchestrator.policy_book import PolicyBook
@@ -61,20 +62,34 @@ def order_of(policies: PolicyBook, execution: Execution) -> Order | None:
         return None
     name, key = execution.plan.scheduling, None
     with contextlib.suppress(PluginError):  # said whenever it is asked for the order
-        key = getattr(policies.scheduling(name), "key", None)
+        key = _key_of(policies.scheduling(name))
     return Order(
         functools.partial(_ordered, policies, name, execution.id),
-        None if key is None else functools.partial(_key, key, name, execution.id),
+        None if key is None else functools.partial(_safely, key, name, execution.id),
     )
 
 
-def _key(key: Callable[[ReadyNode], Iterable[int]], name: str, execution_id: str, node: ReadyNode) -> tuple[int, ...]:
+def _key_of(policy: SchedulingPolicy) -> Callable[[ReadyNode], Iterable[int]] | None:
+    """The policy's `key`, unless a class that has its own `order` inherits it: then it is another policy's."""
+    for kind in type(policy).__mro__:
+        if "key" in vars(kind):
+            key: Callable[[ReadyNode], Iterable[int]] = getattr(policy, "key")  # noqa: B009 - no part of the protocol
+            return key
+        if "order" in vars(kind):
+            return None
+    return None
+
+
+def _safely(
+    key: Callable[[ReadyNode], Iterable[int]], name: str, execution_id: str, node: ReadyNode
+) -> tuple[float, ...]:
+    """The node's key; a node whose key fails comes last."""
     try:
         return tuple(map(int, key(node)))
     except Exception as error:  # noqa: BLE001 - a policy may raise anything
         reason = f"{type(error).__name__}: {error}"
-        log.error("key of a scheduling policy ignored", policy=name, execution=execution_id, error=reason)
-        return ()
+        log.error("key of a scheduling policy failed", policy=name, execution=execution_id, error=reason)
+        return (math.inf,)
 
 
 def _ordered(policies: PolicyBook, name: str, execution_id: str, ready: Sequence[ReadyNode]) -> Sequence[ReadyNode]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -47,14 +48,17 @@ def test_nothing_is_lost():
 class Keyed:
     """A policy whose key is what it is told to be; it cannot order."""
 
-    key: Callable[[ReadyNode], Any]
+    of: Callable[[ReadyNode], Any]
+
+    def key(self, node: ReadyNode) -> Any:
+        return self.of(node)
 
     def order(self, ready: Sequence[ReadyNode]) -> Sequence[ReadyNode]:
         raise LookupError(ready)
 
 
-class Unkeyed:
-    """A policy without a key."""
+class Unkeyed(CriticalPath):
+    """A policy with an order of its own: the key that it inherits does not fit it."""
 
     def order(self, ready: Sequence[ReadyNode]) -> Sequence[ReadyNode]:
         return ready[::-1]
@@ -67,9 +71,9 @@ def order_by(policy: Any) -> Order | None:
 
 
 def test_the_key_of_a_policy():
-    """It is asked for where there is one; what it raises or gives beside whole numbers changes nothing."""
+    """It is asked for where there is one; a node whose key fails, or gives other things than numbers, comes last."""
     keys = [order_by(Keyed(key)).key for key in (lambda n: (n.height, n.index), lambda _: ("a",), lambda n: n.nothing)]
-    assert [key(READY[1]) for key in keys] == [(3, 0), (), ()]
+    assert [key(READY[1]) for key in keys] == [(3, 0), (math.inf,), (math.inf,)]
     assert order_by(CriticalPath()).key(READY[1]) == (-5, -3, 0)
     assert (order_by(Unkeyed()).key, order_by(Unkeyed()).sort(READY)) == (None, READY[::-1])
     assert (order_by(None).key, order_by(None).sort(READY)) == (None, READY)

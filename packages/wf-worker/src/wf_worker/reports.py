@@ -12,7 +12,7 @@ import structlog
 
 from wf_core import wire
 from wf_core.broker import topics
-from wf_core.broker.protocol import Log, LogUnavailableError, RecordTooLargeError, TopicPartition
+from wf_core.broker.protocol import MAX_RECORD_BYTES, Log, LogUnavailableError, RecordTooLargeError, TopicPartition
 from wf_core.failpoints import fail_point
 from wf_core.failures import refusal
 from wf_core.ids import partition_of
@@ -152,8 +152,11 @@ class Reports:
                 try:
                     await self._append(partition, group)
                 except RecordTooLargeError as error:
-                    self._shorten(group, error)
-                    await asyncio.sleep(_PAUSE)
+                    over = [report for report in group if len(report.record) > MAX_RECORD_BYTES]
+                    for report in over or [max(group, key=lambda report: len(report.record))]:
+                        self._shorten(report, error)
+                    if not over:  # a limit of the log's own
+                        await asyncio.sleep(_PAUSE)
                 except Exception as error:
                     self._counters.inc("worker_appends_failed_total")
                     log.warning(
@@ -193,22 +196,21 @@ class Reports:
         for report in group:
             _tell(report, begins=True)
 
-    def _shorten(self, group: list[Report], error: RecordTooLargeError) -> None:
+    def _shorten(self, report: Report, error: RecordTooLargeError) -> None:
         """Replaces what the log refuses by something shorter; what has nothing shorter is given up."""
-        largest = max(group, key=lambda report: len(report.record))
-        record = wire.decode_event(largest.record)
+        record = wire.decode_event(report.record)
         assert isinstance(record, wire.Result | wire.Lost)  # noqa: S101 - `add` takes no other
         forms = map(wire.encode, _shorter(record, error))
-        found = next((form for form in forms if len(form) < len(largest.record)), None)
-        about = {"token": largest.token, "partition": largest.partition, "error": str(error)}
+        found = next((form for form in forms if len(form) < len(report.record)), None)
+        about = {"token": report.token, "partition": report.partition, "error": str(error)}
         if found is None:
             log.error("the log refuses the end of an attempt, which will count as lost", **about)
-            self.forget([largest.token])
+            self.forget([report.token])
         else:
-            largest.record = found
-            if largest.told is None:
+            report.record = found
+            if report.told is None:
                 log.error("the log refuses a result", **about)
-        _tell(largest, begins=False)
+        _tell(report, begins=False)
 
 
 def _shorter(record: wire.Result | wire.Lost, error: RecordTooLargeError) -> Iterator[wire.Result | wire.Lost]:
