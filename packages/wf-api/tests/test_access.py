@@ -68,6 +68,8 @@ async def test_insecure_is_said_aloud(settings: Settings, redis: Redis) -> None:
         {"Origin": "http://evil.example"},
         {"Origin": "http://127.0.0.1.evil.example"},
         {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},  # an image, or a link
+        {"Sec-Fetch-Site": "same-site"},
     ],
 )
 async def test_web_pages_may_not_use_an_api_without_key(
@@ -88,6 +90,8 @@ async def test_web_pages_may_not_use_an_api_without_key(
         {"Host": "LocalHost:1"},
         {"Host": "[::1]:8080"},
         {"Host": "localhost:8080", "Origin": "http://localhost:3000"},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},  # an address that somebody typed
     ],
 )
 async def test_this_machine_needs_no_key(api: httpx.AsyncClient, headers: dict[str, str]) -> None:
@@ -97,7 +101,12 @@ async def test_this_machine_needs_no_key(api: httpx.AsyncClient, headers: dict[s
 
 async def test_with_a_key_names_do_not_matter(settings: Settings, redis: Redis) -> None:
     """The key is what a page of another site lacks."""
-    foreign = {"Authorization": f"Bearer {KEY}", "Host": "wf.example", "Origin": "http://wf.example"}
+    foreign = {
+        "Authorization": f"Bearer {KEY}",
+        "Host": "wf.example",
+        "Origin": "http://wf.example",
+        "Sec-Fetch-Site": "cross-site",
+    }
     async with serving(settings.model_copy(update={"api_key": SecretStr(KEY)})) as service:  # noqa: SIM117 - the url
         async with httpx.AsyncClient(base_url=service.url, trust_env=False) as api:
             assert (await api.get("/workflows", headers=foreign)).status_code == 200

@@ -1,4 +1,4 @@
-"""Who may call: whoever sends the key of APP_API_KEY. On a loopback address, where none is needed, no web page."""
+"""Who may call: whoever sends the key of APP_API_KEY. On a loopback address none is needed; see SameSite."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from wf_core.errors import SetupError
 from wf_core.settings import Settings
 
 OPEN_PATHS = frozenset({"/healthz"})
-_SITE = frozenset({b"host", b"origin"})
+_SITE = frozenset({b"host", b"origin", b"sec-fetch-site"})
+_FOREIGN = frozenset({b"cross-site", b"same-site"})
+"""What browsers put into `Sec-Fetch-Site` for a page of another site, and of another port or name of this one."""
 
 
 def is_loopback(host: str) -> bool:
@@ -61,10 +63,12 @@ class BearerAuth:
 
 
 class SameSite:
-    """ASGI middleware for an API without a key: what a web page sends through somebody's browser gets 403.
+    """ASGI middleware for an API without a key: what a browser says that it sends for another site's page gets 403.
 
-    A page of another site can have its name resolve to this machine, and is then no other site to the browser: the name
-    in `Host` gives it away. `anywhere` is for an API that other machines reach, by names that nobody knows here.
+    It says so in `Origin` where a page's script asks, or posts; in `Sec-Fetch-Site` for an image or a link as well, but
+    to a loopback address or by https only. A page of another site can have its name resolve to this machine, and is
+    then no other site to the browser: the name in `Host` gives it away. `anywhere` is for an API that other machines
+    reach, by names that nobody knows here.
     """
 
     def __init__(self, app: ASGIApp, *, anywhere: bool) -> None:
@@ -75,7 +79,8 @@ class SameSite:
         """Lets the request through, or answers 403."""
         if scope["type"] == "http":
             site = {name: value for name, value in scope["headers"] if name in _SITE}
-            reason = refusal(site.get(b"host", b""), site.get(b"origin"), anywhere=self._anywhere)
+            host, origin, fetched = site.get(b"host", b""), site.get(b"origin"), site.get(b"sec-fetch-site")
+            reason = refusal(host, origin, fetched, anywhere=self._anywhere)
             if reason is not None:
                 await response(ProblemError("foreign-site", reason))(scope, receive, send)
                 return
@@ -83,8 +88,8 @@ class SameSite:
 
 
 @functools.lru_cache(maxsize=64)
-def refusal(host: bytes, origin: bytes | None, *, anywhere: bool) -> str | None:
-    """Why a request without a key is refused, by the headers `Host` and `Origin`; None when it is not."""
+def refusal(host: bytes, origin: bytes | None, fetch_site: bytes | None, *, anywhere: bool) -> str | None:
+    """Why a request without a key is refused, by its headers; None when it is not."""
     name = _name(b"//" + host)
     if not anywhere and not is_loopback(name):
         return (
@@ -93,6 +98,8 @@ def refusal(host: bytes, origin: bytes | None, *, anywhere: bool) -> str | None:
         )
     if origin is not None and _name(origin) != name:
         return "Without APP_API_KEY web pages of other sites may not use the API: the header Origin names one."
+    if fetch_site in _FOREIGN:
+        return "Without APP_API_KEY web pages of other sites may not use the API: Sec-Fetch-Site tells of one."
     return None
 
 

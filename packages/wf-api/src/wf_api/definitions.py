@@ -56,7 +56,7 @@ async def register(context: ApiContext, name: str, body: Body, *, allow_unknown:
     """
     envelope = Envelope(await context.compute(len(body.data), body.load))
     with problems_in(body, ""):
-        taken = await checked(context, envelope, len(body.data), trigger=False, allow_unknown=allow_unknown)
+        taken = await checked(context, envelope, len(body.data), allow_unknown=allow_unknown)
         _check_name(name, taken.read.document.name)
         version = StoredVersion(taken.read.hash, taken.read.document.version, context.clock.now_ms())
         await pin(context, taken.read.canonical, own=Own(name, version, taken.read.canonical), lenient=allow_unknown)

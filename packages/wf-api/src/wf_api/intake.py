@@ -67,8 +67,8 @@ async def open_body(context: ApiContext, body: Body, opened: Callable[[Any], Env
     return await context.compute(len(body.data), lambda: opened(body.load()))
 
 
-async def take(  # noqa: PLR0913 - the body, what it holds, and how it is to be taken
-    context: ApiContext, body: Body, envelope: Envelope, *, trigger: bool, allow_unknown: bool, repeated: bool = False
+async def take(
+    context: ApiContext, body: Body, envelope: Envelope, *, allow_unknown: bool, repeated: bool = False
 ) -> Submission:
     """The submission in `envelope`, whose document came whole in `body`. Raises the problem 422 with all that is wrong.
 
@@ -76,7 +76,7 @@ async def take(  # noqa: PLR0913 - the body, what it holds, and how it is to be 
     """
     with problems_in(body, envelope.prefix):
         unknown = allow_unknown or repeated
-        taken = await checked(context, envelope, len(body.data), trigger=trigger, allow_unknown=unknown)
+        taken = await checked(context, envelope, len(body.data), allow_unknown=unknown)
         return taken if repeated else replace(taken, pinned=await pin(context, taken.read.canonical))
 
 
@@ -92,9 +92,7 @@ def problems_in(body: Body, prefix: str) -> Iterator[None]:
         raise of_document(_with_lines(error, body, prefix), prefix=prefix) from error
 
 
-async def checked(
-    context: ApiContext, envelope: Envelope, size: int, *, trigger: bool, allow_unknown: bool
-) -> Submission:
+async def checked(context: ApiContext, envelope: Envelope, size: int, *, allow_unknown: bool) -> Submission:
     """The submission in an envelope of about `size` bytes, before its definitions are looked for.
 
     Raises DocumentError for what is wrong with the document, and the problem 422 for its inputs.
@@ -104,7 +102,7 @@ async def checked(
     limits = Limits(longest, max(longest, context.settings.max_body_bytes))
     # What is large is checked in a thread, and what is remembered stays with the loop's.
     recent = context.documents if size <= INLINE_BYTES else None
-    return await context.compute(size, lambda: _check(envelope, known, limits, recent, trigger=trigger))
+    return await context.compute(size, lambda: _check(envelope, known, limits, recent))
 
 
 def encode_inputs(inputs: Inputs, placed: Iterable[tuple[str, Any]], limits: Limits) -> tuple[bytes, ...]:
@@ -133,16 +131,13 @@ def encode_inputs(inputs: Inputs, placed: Iterable[tuple[str, Any]], limits: Lim
     return tuple(encoded)
 
 
-def _check(
-    envelope: Envelope, known: Known | None, limits: Limits, recent: Recent[Reading] | None, *, trigger: bool
-) -> Submission:
+def _check(envelope: Envelope, known: Known | None, limits: Limits, recent: Recent[Reading] | None) -> Submission:
     taken = read(envelope.workflow, known) if recent is None else read_again(envelope.workflow, known, recent)
-    starts = trigger or envelope.trigger
     return Submission(
         read=taken,
-        inputs=_inputs(envelope, taken.inputs, limits, starts=starts),
+        inputs=_inputs(envelope, taken.inputs, limits),
         labels={**taken.document.labels, **envelope.labels},
-        trigger=starts,
+        trigger=envelope.trigger,
         is_batch=envelope.is_batch,
     )
 
@@ -161,9 +156,9 @@ def _with_lines(error: DocumentError, body: Body, prefix: str) -> DocumentError:
     )
 
 
-def _inputs(envelope: Envelope, inputs: Inputs, limits: Limits, *, starts: bool) -> tuple[bytes | None, ...]:
+def _inputs(envelope: Envelope, inputs: Inputs, limits: Limits) -> tuple[bytes | None, ...]:
     """What is given is checked now; what is required may still come with the trigger."""
-    if starts:
+    if envelope.trigger:
         return encode_inputs(inputs, envelope.placed(), limits)
     given = [(pointer, value) for pointer, value in envelope.placed() if value is not None]
     encoded = iter(encode_inputs(inputs, given, limits))

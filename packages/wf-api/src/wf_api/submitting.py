@@ -41,13 +41,13 @@ class Wish:
     hurry: bool
     seconds: float
 
-    def starts(self, envelope: Envelope) -> bool:
-        """Whether the execution starts, as query or body want it. Raises the problem 422 for a wait that never ends."""
-        starts = self.trigger or envelope.trigger
-        if self.seconds and not starts:
+    def on(self, envelope: Envelope) -> Envelope:
+        """The envelope with `trigger` as query or body want it. Raises the problem 422 for a wait that never ends."""
+        trigger = self.trigger or envelope.trigger
+        if self.seconds and not trigger:
             detail = "wait waits for the end of an execution that starts now: say trigger as well."
             raise of_document(DocumentError([Problem("/query/wait", "conflict", detail)]), "invalid-parameters")
-        return starts
+        return replace(envelope, trigger=trigger)
 
 
 async def submit(context: ApiContext, body: Body, envelope: Envelope, wish: Wish, idempotency: Idempotency) -> Response:
@@ -55,12 +55,10 @@ async def submit(context: ApiContext, body: Body, envelope: Envelope, wish: Wish
     if isinstance(envelope.workflow, str):
         reference = Reference.parse(envelope.workflow)
         return await submit_registered(context, reference, envelope, wish, idempotency, name_at=envelope.prefix)
-    trigger = wish.starts(envelope)
+    envelope = wish.on(envelope)
     # A repetition gets its first answer, whoever knows its tasks now.
     repeated = await is_known(context, idempotency, len(envelope.inputs))
-    submission = await take(
-        context, body, envelope, trigger=trigger, allow_unknown=wish.allow_unknown, repeated=repeated
-    )
+    submission = await take(context, body, envelope, allow_unknown=wish.allow_unknown, repeated=repeated)
     creation = await create(context, submission, idempotency, wait=not wish.hurry)
     return await _answer(context, creation, wish, triggered=submission.trigger, is_batch=envelope.is_batch)
 
@@ -76,14 +74,13 @@ async def submit_registered(  # noqa: PLR0913 - the definition, what comes with 
     version_at: str = "",
 ) -> Response:
     """Creates executions of a registered definition. Raises as `submit`, and as `definition` when it is not there."""
-    trigger = wish.starts(envelope)
+    envelope = wish.on(envelope)
+    trigger = envelope.trigger
     asked = [reference.name, reference.version, envelope.given, envelope.labels, trigger]
     count = len(envelope.inputs)
     creation = await repetition(context, idempotency, count, request_of(*asked), trigger=trigger, wait=not wish.hurry)
     if creation is None:
-        submission = await take_registered(
-            context, reference, replace(envelope, trigger=trigger), wish, name_at=name_at, version_at=version_at
-        )
+        submission = await take_registered(context, reference, envelope, wish, name_at=name_at, version_at=version_at)
         submission = replace(submission, asked=tuple(asked))
         creation = await create(context, submission, idempotency, wait=not wish.hurry)
     return await _answer(context, creation, wish, triggered=trigger, is_batch=envelope.is_batch)
@@ -104,9 +101,7 @@ async def take_registered(  # noqa: PLR0913 - the definition, what comes with it
     whole = await context.compute(len(canonical), lambda: payload.decode(canonical))
     envelope = replace(envelope, workflow=whole)
     try:
-        taken = await checked(
-            context, envelope, len(canonical), trigger=envelope.trigger, allow_unknown=wish.allow_unknown
-        )
+        taken = await checked(context, envelope, len(canonical), allow_unknown=wish.allow_unknown)
         return replace(taken, pinned=await pin(context, taken.read.canonical))
     except DocumentError as error:
         raise of_document(error) from error

@@ -1,6 +1,7 @@
 """Execution ids: 26 characters of a UUIDv7 in Crockford's base32, then 2 characters that name the home partition.
 
-The home partition is part of the id, so partitions can be added for new executions without moving old ones.
+The home partition is part of the id, so partitions can be added for new executions without moving old ones. Names that
+are made of ids are here as well: those of attempts, and of compensations.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUE = {c: i for i, c in enumerate(_ALPHABET)}
 _ID_LENGTH = 28
 MAX_PARTITIONS = 32 * 32
+COMPENSATION = "~compensate"
+"""How the id of a compensation ends; before it stands that of the node that it undoes."""
 
 
 _PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)

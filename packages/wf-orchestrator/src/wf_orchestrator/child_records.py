@@ -151,7 +151,7 @@ def end(  # noqa: PLR0913 - how the child ended, whom it is told when
         child=child,
         status=status,
         output=output if status == ExecutionStatus.COMPLETED else None,
-        error=error if status == ExecutionStatus.FAILED else None,
+        error=error if status != ExecutionStatus.COMPLETED else None,
     )
 
 

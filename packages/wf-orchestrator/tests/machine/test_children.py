@@ -107,6 +107,17 @@ def test_a_cancelled_child_fails_its_node() -> None:
     assert world.execution.error.type == "ChildCancelledError"
 
 
+def test_a_child_that_says_why_it_cancelled_itself() -> None:
+    """The node's error has the reason in its message, and its type among its classes."""
+    world = family()
+    world.child_ended("c", "CANCELLED", error=wire.Failure(type="OutOfStock", message="none left", node="stop"))
+    error = world.execution.error
+    assert error is not None
+    assert error.type == "ChildCancelledError"
+    assert error.message.endswith("was cancelled: none left")
+    assert world.attempts("c")[0]["error"]["classes"] == ["ChildCancelledError", "OutOfStock"]
+
+
 @pytest.mark.parametrize("named", ["Oops", "ChildFailedError"])
 def test_catch_takes_a_childs_error(named: str) -> None:
     """A `catch` names the child's own error, or that a child failed."""

@@ -169,6 +169,20 @@ def test_a_cancel_undoes_too(world):
     assert w.ended == "CANCELLED"
 
 
+@pytest.mark.parametrize("said", [None, {"type": "OutOfStock", "message": "none left"}])
+def test_a_failed_compensation_is_why_a_cancelled_execution_failed(world, said):
+    """Whatever the `end` node said of the status that it wanted: that is a cause at most."""
+    stop = {"kind": "end", "depends_on": ["a"], "status": "CANCELLED", **({"error": said} if said else {})}
+    w = world({"nodes": {"a": {**T, "compensate": {"task": "undo"}}, "stop": stop}}).start()
+    w.done("a")
+    assert w.execution.ending == "CANCELLED"
+    w.fail_for_good("a~compensate")
+    error = w.execution.error
+    assert (w.ended, error.type, error.node) == ("FAILED", "Oops", "a~compensate")
+    assert [cause.type for cause in error.causes] == ([said["type"]] if said else [])
+    assert len(w.history("execution.failing")) == 1
+
+
 def test_a_second_cancel_ends_the_clean_up(world):
     w = saga(world, **{"finally": {"f": T}})
     w.done("a", output=1)

@@ -78,6 +78,18 @@ def test_children():
     assert "pass definitions={'billing'" in missing.error.message
 
 
+def test_what_a_child_says_as_it_cancels_itself_is_caught():
+    """As around a map whose body has the same `end`."""
+    stop = {"kind": "end", "status": "CANCELLED", "error": {"type": "OutOfStock", "message": "none left"}}
+    nodes = {
+        "order": {"kind": "workflow", "nodes": {"stop": stop}, "catch": [{"errors": ["OutOfStock"], "to": "mend"}]},
+        "mend": {"task": "t", "params": {"value": "${{ nodes.order.error.message }}"}},
+    }
+    found = both({"nodes": nodes})
+    assert (found.status, found.children["order"].status) == ("COMPLETED", "CANCELLED")
+    assert found.node("mend").output.endswith("was cancelled: none left")
+
+
 def test_a_wait_of_a_day():
     """It takes no time, and holds no slot."""
     with workflow("w") as wf:

@@ -91,10 +91,17 @@ def _allowed(path: str) -> Path:
 
 
 def _holds_code(file: Path) -> bool:
-    """Whether Python looks for modules there; in the root itself and above (`python -m`), whether it is one."""
+    """Whether Python looks for modules there; in the root itself and above, whether it is one.
+
+    So too where the worker was started: `python -m` finds modules there, though a worker's child, which runs this, has
+    it off its path.
+    """
     root, target = _folded(_root()), _folded(file)
+    is_module = target.name.endswith(_MODULES)
+    if is_module and target.is_relative_to(_folded(Path.cwd())):
+        return True
     for place in {_folded(Path(entry).resolve()) for entry in (*sys.path, sys.prefix)}:
-        if target.is_relative_to(place) and (root in place.parents or target.name.endswith(_MODULES)):
+        if target.is_relative_to(place) and (root in place.parents or is_module):
             return True
     return False
 

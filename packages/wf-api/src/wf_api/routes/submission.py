@@ -117,7 +117,7 @@ async def validate_workflow(request: Request, context: Context, allow_unknown: b
         reference = Reference.parse(envelope.workflow)
         submission = await take_registered(context, reference, envelope, wish, name_at=envelope.prefix)
     else:
-        submission = await take(context, body, envelope, trigger=False, allow_unknown=allow_unknown)
+        submission = await take(context, body, envelope, allow_unknown=allow_unknown)
     shown = {
         "valid": True,
         "hash": submission.read.hash,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from wf_core.ids import COMPENSATION
 from wf_core.states import NodeStatus
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from wf_core.graph import Graph
 
 CONTAINERS = frozenset({"map", "loop", "dynamic"})
-UNDOES = "~compensate"
-"""How the name of a compensation ends; before it stands its node's."""
 LONGEST = 60
 """Characters of a task's progress."""
 ENDED = frozenset(str(status) for status in NodeStatus if status.is_terminal)
@@ -138,7 +137,7 @@ class RunView:
         at = self.index.get(name)
         if at is not None:
             return self.nodes[at]
-        at = self.index.get(name.removesuffix(UNDOES))
+        at = self.index.get(name.removesuffix(COMPENSATION))
         if at is None:
             return None
         node = self.nodes[at]

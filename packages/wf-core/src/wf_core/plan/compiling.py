@@ -8,6 +8,7 @@ from typing import Any
 
 from wf_core.expressions import Expression, Template, scan_expression, scan_template
 from wf_core.graph import Graph, compile_graph
+from wf_core.ids import COMPENSATION
 from wf_core.plan.kinds import SPECS
 from wf_core.plan.model import Body, CachePlan, CatchPlan, ConcurrencyPlan, NodePlan, Plan
 from wf_core.schema.document import JOIN_RULES, RetrySchema, WorkflowSchema
@@ -254,7 +255,7 @@ class BodyCompiler:
         here = f"{here}/compensate"
         plan = NodePlan(
             index=0,
-            id=f"{node_id}~compensate",
+            id=f"{node_id}{COMPENSATION}",
             task=undo.task,
             params=self.template(undo.params, f"{here}/params", index),
             when=None,

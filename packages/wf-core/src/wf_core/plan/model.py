@@ -11,7 +11,7 @@ import msgspec
 from wf_core.expressions import Expression, Template
 from wf_core.graph import Graph
 from wf_core.schema.document import RetrySchema, WorkflowSchema, duration_ms
-from wf_core.wire import Following, FrozenSettings, RetrySettings
+from wf_core.wire import Failure, Following, FrozenSettings, RetrySettings
 
 _DURATIONS = {"delay": "delay_ms", "max_delay": "max_delay_ms", "max_elapsed": "max_elapsed_ms"}
 
@@ -26,6 +26,10 @@ class CatchPlan:
     """Local index of the node that runs then."""
     as_: str | None
     """Name by which that node's expressions read the error."""
+
+    def takes(self, error: Failure) -> bool:
+        """Whether it names the class of an error, or a class above it; without names it takes any."""
+        return not self.errors or not {error.type, *error.classes}.isdisjoint(self.errors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from wf_core.expressions.expression import compile_expression, shortened
 from wf_core.expressions.template import TemplateBuilder
 from wf_core.expressions.values import ROOTS
 from wf_core.graph import cycle_problem, find_cycles
+from wf_core.ids import COMPENSATION
 from wf_core.schema import names as known_names
 from wf_core.schema.fields import JOIN_RULES, check_id
 from wf_core.schema.nodes import kind_of
@@ -309,6 +310,6 @@ class BodyChecker:
     def check_undone(self, nodes: Mapping[str, Any], pointer: str) -> None:
         """Refuses ids among `nodes` that are those of compensations in this body."""
         for node_id, node in self.nodes.items():
-            if isinstance(node, dict) and "compensate" in node and (undo := f"{node_id}~compensate") in nodes:
+            if isinstance(node, dict) and "compensate" in node and (undo := f"{node_id}{COMPENSATION}") in nodes:
                 detail = f"the id {undo!r} is that of the compensation of {node_id!r}; choose another"
                 self.findings.add(child(pointer, undo), "duplicate_id", detail)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from wf_core import payload
+from wf_core import ids, payload
 from wf_core.states import NodeStatus
 from wf_orchestrator.machine import cascade, evaluate, failure
 from wf_orchestrator.machine.effects import CacheStore
@@ -30,7 +30,7 @@ def is_looked_up(x: Execution, index: int) -> bool:
     """
     if x.node(index).cache is None or x.attempts_of_era(index):
         return False
-    return f"{x.path(index)}~compensate" not in x.scopes
+    return x.path(index) + ids.COMPENSATION not in x.scopes
 
 
 def begin(step: Step, index: int, params: bytes) -> None:

@@ -97,9 +97,8 @@ def is_open(x: Execution, index: int) -> bool:
 
 
 def catch_of(x: Execution, index: int, error: Failure) -> CatchPlan | None:
-    """The first `catch` of a node that names the class of its error, or a class above it; without names it is any."""
-    classes = {error.type, *error.classes}
-    return next((c for c in x.node(index).catch if not c.errors or classes.intersection(c.errors)), None)
+    """The first `catch` of a node that takes its error."""
+    return next((catch for catch in x.node(index).catch if catch.takes(error)), None)
 
 
 def caught_for(x: Execution, index: int) -> tuple[Failure, str | None] | None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from wf_core import ids
 from wf_core.states import ExecutionStatus, ScopeState
-from wf_core.wire import Failure
+from wf_core.wire import Cause, Failure
 from wf_orchestrator.machine import compensation, concurrency, evaluate, failure, scopes
 from wf_orchestrator.machine.effects import ClearTimer, SetTimer
 from wf_orchestrator.machine.scope import FINAL, ROOT
@@ -103,7 +105,7 @@ def _undo_next(step: Step) -> None:
     body = x.node(index).compensate
     if body is None:
         raise LookupError(f"nothing undoes {x.path(index)!r}")
-    scope = scopes.open_scope(step, index, 0, f"{x.path(index)}~compensate", body)
+    scope = scopes.open_scope(step, index, 0, x.path(index) + ids.COMPENSATION, body)
     _enter(step, scope.key)
     if kept.error:
         step.opening.remove(scope)
@@ -119,12 +121,10 @@ def is_compensation(x: Execution, scope: Scope) -> bool:
 
 
 def compensated(step: Step, scope: Scope) -> None:
-    """A node was undone, or could not be."""
+    """A node was undone, or could not be: an execution that was to be CANCELLED is FAILED then, for that reason."""
     x = step.x
     _enter(step, "")
     if scope.state is ScopeState.FAILED and x.ending != ExecutionStatus.FAILED:
-        x.ending = ExecutionStatus.FAILED.value
-        step.touch("ending")
         _blame(step, scope.error)
     go_on(step)
 
@@ -140,15 +140,23 @@ def finally_ended(step: Step, scope: Scope) -> None:
     if fate is not None:  # what ended only itself as CANCELLED fails nothing, whatever it says
         error = fate.error if fate.state is ScopeState.FAILED else None
     if error is not None and x.ending == ExecutionStatus.COMPLETED:
-        x.ending = ExecutionStatus.FAILED.value
-        step.touch("ending")
         _blame(step, error)
     end(step, _EVENTS[ExecutionStatus(x.ending)])
 
 
 def _blame(step: Step, error: Failure | None) -> None:
-    if step.x.error is None and error is not None:
-        step.x.error = step.x.root.error = error
+    """The execution will be FAILED after all: for this error, and not for what an `end` node said of the status before.
+
+    That is kept as a cause.
+    """
+    x = step.x
+    x.ending = ExecutionStatus.FAILED.value
+    step.touch("ending")
+    if error is not None:
+        if x.error is not None:
+            before = Cause(type=x.error.type, message=x.error.message)
+            error = msgspec.structs.replace(error, causes=(*error.causes, before))
+        x.error = x.root.error = error
         step.touch("error")
         step.tell("execution.failing", None, summary(error))
 

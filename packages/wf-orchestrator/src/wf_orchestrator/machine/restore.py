@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from wf_core.ids import COMPENSATION
 from wf_core.plan import load_plan
 from wf_core.states import NodeStatus, ScopeState
 from wf_core.store.codec import unpack_attempts, unpack_nodes, unpack_scope
@@ -74,7 +75,7 @@ def _add(x: Execution, key: str, record: ScopeRecord) -> None:
 def _body(x: Execution, key: str, record: ScopeRecord) -> Body:
     """The body that a scope runs: what undoes its node, a frozen plan, or what the document says."""
     node = x.node(record.parent)
-    if node.compensate is not None and key == f"{x.path(record.parent)}~compensate":
+    if node.compensate is not None and key == x.path(record.parent) + COMPENSATION:
         return node.compensate
     if record.document:
         return load_plan(record.document, "").root

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from wf_core.errors import WfError
+from wf_core.ids import COMPENSATION
 from wf_core.plan import Body, ChildPlan, DynamicPlan, LoopPlan, MapPlan, NodePlan, Plan, load_plan
 from wf_core.suggest import nearest
 
@@ -67,7 +68,7 @@ def _bodies(plan: Plan) -> list[Body]:
 def _inside(node: NodePlan, path: str) -> Iterator[tuple[Body, str]]:
     """The bodies of a node, each with the path that comes before its nodes."""
     if node.compensate is not None:
-        yield node.compensate, f"{path}~compensate"
+        yield node.compensate, path + COMPENSATION
     if isinstance(node.spec, MapPlan):
         yield node.spec.body, f"{path}[0]"
     elif isinstance(node.spec, LoopPlan):

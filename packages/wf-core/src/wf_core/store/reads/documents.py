@@ -70,7 +70,6 @@ class NodeTable:
 
 
 NO_NODES = NodeTable((), (), (), (), {})
-COMPENSATION = "~compensate"
 
 
 class _Undo(msgspec.Struct, frozen=True):

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from wf_core.ids import COMPENSATION
 from wf_core.states import ScopeState
 from wf_core.store.codec import ScopeRecord
-from wf_core.store.reads.documents import COMPENSATION, NodeTable, node_table
+from wf_core.store.reads.documents import NodeTable, node_table
 from wf_core.suggest import nearest
 
 _KEY = re.compile(rf"(?P<container>.*)(?:\[\d+\]|#\d+|(?P<undo>{COMPENSATION}))", re.DOTALL)

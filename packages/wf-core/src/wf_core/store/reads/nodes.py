@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, cast
 import msgspec
 from redis.asyncio import Redis
 
+from wf_core.ids import COMPENSATION
 from wf_core.states import NodeStatus, ScopeState
 from wf_core.store.codec import AttemptRecord, NodeCell, unpack_attempts
 from wf_core.store.reads import snapshot as snapshots
-from wf_core.store.reads.documents import COMPENSATION
 from wf_core.store.reads.layout import Layout, Order, Place
 from wf_core.store.reads.snapshot import Snapshot
 from wf_core.store.reads.views import (

@@ -106,7 +106,7 @@ class ExecutionSummary(msgspec.Struct, frozen=True, kw_only=True):
 class ExecutionView(msgspec.Struct, frozen=True, kw_only=True):
     """One execution. `nodes` holds the first 1,000 of the top level, `nodes_omitted` says how many follow there.
 
-    Compensations that have begun are among them, each after its node. Both are unset on request.
+    Both are unset on request. Compensations that have begun are among the nodes, each after its own.
 
     `ending` is the status that it will end in while compensations and `finally` run,
     `halting` says `halt` or `cancel` once a failure keeps it from starting anything but clean-up.

@@ -68,7 +68,7 @@ def ended(step: Step, index: int, event: ChildEnded) -> None:
 def _failure(event: ChildEnded) -> Failure:
     """The child's own error, and as its cause where it began."""
     if event.status != ExecutionStatus.FAILED:
-        return Failure(type="ChildCancelledError", message=f"the child execution {event.child} was cancelled")
+        return _cancelled(event)
     said = event.error or Failure(type="UnknownError", message=f"the child execution {event.child} failed")
     where = f" at its node {said.node!r}" if said.node else ""
     return Failure(
@@ -81,6 +81,14 @@ def _failure(event: ChildEnded) -> Failure:
             *said.causes,
         ),
     )
+
+
+def _cancelled(event: ChildEnded) -> Failure:
+    """With the reason that the child's `end` node gave, if any, which a `catch` may name."""
+    kind, message = "ChildCancelledError", f"the child execution {event.child} was cancelled"
+    if (said := event.error) is None:
+        return Failure(type=kind, message=message)
+    return Failure(type=kind, message=f"{message}: {said.message}", classes=(kind, *(said.classes or (said.type,))))
 
 
 def _drop(step: Step, index: int, _reason: str) -> None:

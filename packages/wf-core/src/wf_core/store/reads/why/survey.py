@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wf_core.ids import COMPENSATION
 from wf_core.states import NodeStatus, ScopeState
 from wf_core.store.codec import AttemptRecord
-from wf_core.store.reads.documents import COMPENSATION
 from wf_core.store.reads.layout import Layout, Place
 from wf_core.store.reads.snapshot import Snapshot
 
@@ -106,8 +106,7 @@ class Survey:
         planned, error = self.planned(path), attempts[-1].error if attempts else None
         if planned is None or error is None:
             return False
-        classes = {error.type, *error.classes}
-        return any(not catch.errors or classes.intersection(catch.errors) for catch in planned.node.catch)
+        return any(catch.takes(error) for catch in planned.node.catch)
 
     def _continues(self, place: Place) -> bool:
         planned = self.planned(place.path)
