@@ -14,6 +14,7 @@ from wf_core.errors import DocumentError
 from wf_core.plan import compile_plan
 from wf_core.schema import semantics
 from wf_core.schema.document import JOIN_RULES, RetrySchema, WorkflowSchema
+from wf_core.schema.inputs import Inputs
 from wf_core.schema.loading import load_json, load_yaml
 from wf_core.schema.models import keys_of
 from wf_core.schema.nodes import KINDS
@@ -302,6 +303,68 @@ def test_a_schema_that_refers_to_itself_ends():
     """Defaults of a recursive schema are filled to a bounded depth."""
     schema = {"$ref": "#/$defs/a", "$defs": {"a": {"properties": {"x": {"$ref": "#/$defs/a", "default": {}}}}}}
     assert "x" in validate_input(parse_document(minimal(input=schema)), {})
+
+
+DEFAULT_TWICE = {"properties": {name: {"$ref": "#/$defs/n", "default": {}} for name in "ab"}}
+GIVEN_TWICE = {"allOf": [{"properties": {"a": {"$ref": "#/$defs/n"}}}] * 2}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"$ref": "#/$defs/n", "$defs": {"n": DEFAULT_TWICE}}, {}),
+        ({"$ref": "#/$defs/n", "$defs": {"n": GIVEN_TWICE}}, json.loads('{"a":' * 50 + "1" + "}" * 50)),
+        ({"allOf": [{"$ref": "#"}, {"$ref": "#"}]}, {}),
+        (
+            {"properties": {"rows": {"items": {"properties": {"t": {"default": ["x" * 999] * 999}}}}}},
+            {"rows": [{}] * 9},
+        ),
+    ],
+)
+def test_filling_in_defaults_is_bounded(schema, value):
+    """A schema that refers to itself twice, or whose defaults are huge, ends in a refusal, not in hours."""
+    with pytest.raises(DocumentError) as caught:
+        Inputs(schema).filled(value, "/inputs/3")
+    assert [(p.pointer, p.code) for p in caught.value.problems] == [("/inputs/3", "too_large")]
+    assert "leads back to itself" in str(caught.value)
+
+
+def test_what_is_given_may_be_large():
+    """The bound on defaults grows with the input: rows with a default each are no matter."""
+    schema = {
+        "properties": {"rows": {"items": {"$ref": "#/$defs/row"}}},
+        "$defs": {"row": SCHEMA["properties"]["deep"]},
+    }
+    assert Inputs(schema).filled({"rows": [{}] * 30_000})["rows"] == [{"x": [1]}] * 30_000
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"kids": {"type": "array", "items": {"$ref": "#"}, "default": [{"kids": []}]}}},
+        {"required": ["b"], "properties": {"a": {"type": "integer", "default": 1}, "b": {"type": "string"}}},
+        {"properties": {"a": {"default": "x"}}, "if": {"required": ["b"]}, "else": {"properties": {"a": {"const": 1}}}},
+        {"properties": {"a": {"default": 1}}, "oneOf": [{"required": ["b"]}, {"required": ["c"]}]},
+        {
+            "properties": {"a": {"$ref": "#node", "default": {}}},
+            "$defs": {"n": {"$anchor": "node", "maxProperties": 0}},
+        },
+    ],
+)
+def test_defaults_that_fit(schema):
+    """Only what an input that leaves the key out can never pass is refused; the rest of the input is the user's."""
+    assert parse_document(minimal(input=schema)).input == schema
+
+
+def test_a_wrong_default_is_told_with_its_place_in_the_input():
+    """The problem stands at the default, and says where its value ends up: far away when it lies behind a `$ref`."""
+    schema = {
+        "properties": {"k": {"default": {}, "$ref": "#/$defs/n"}},
+        "$defs": {"n": {"properties": {"then": {"type": "integer", "default": "five"}}}},
+    }
+    (problem,) = problems_of(minimal(input=schema))
+    assert problem.pointer == "/input/$defs/n/properties/then/default"
+    assert problem.detail == 'this default is refused, at /k/then of the input: the value is not of type "integer"'
 
 
 def test_the_published_schema_accepts_what_the_engine_accepts():

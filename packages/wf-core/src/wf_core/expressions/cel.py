@@ -12,7 +12,7 @@ from typing import Any
 
 from wf_core.errors import SetupError
 from wf_core.expressions.operands import NoOverloadError, no_operation
-from wf_core.expressions.scan import Macro, Read, Scan, reads
+from wf_core.expressions.scan import FUNCTIONS, Macro, Read, Scan, reads
 from wf_core.expressions.values import Path, size
 
 MOST_ITEMS = 10_000
@@ -26,6 +26,7 @@ _NO_OVERLOAD = "No such overload"
 _NAMES = {"float": "double"}
 """CEL's names of types for which the library sometimes has others."""
 _UNSUPPORTED = re.compile(r"Unsupported operation: (\w+) (\S+) (\w+)\.")
+_NO_FUNCTION = re.compile(r"Undefined variable or function: '(\w+)'")
 _ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?(.*?)(?:\n\||$)", re.DOTALL)
 
 
@@ -125,6 +126,8 @@ def _run_reason(error: Exception) -> str:
         return "an operation or a function in it is not there for values of these types; CEL converts none by itself"
     if found := _UNSUPPORTED.match(text):
         return no_operation([_NAMES.get(found[at], found[at]) for at in (1, 3)], found[2])
+    if (found := _NO_FUNCTION.match(text)) and found[1] in FUNCTIONS:
+        return f"there is no {found[1]}() for a value of this type; where it may be null, test it first"
     return text.partition(" Check that")[0].rstrip(".")
 
 

@@ -58,12 +58,16 @@ def wrong_operands(text: str, evaluate: Callable[[str], Any]) -> str | None:
 def no_operation(types: Sequence[str], operator: str) -> str:
     """A sentence with the remedy: there is no such operation for operands of these types."""
     shown = f" {operator} ".join(types) if len(types) > 1 else f"{operator}{types[0]}"
-    return f"there is no operation `{shown}`{_remedy(frozenset(types))}"
+    return f"there is no operation `{shown}`{_remedy(types, operator)}"
 
 
-def _remedy(types: frozenset[str]) -> str:
+def _remedy(found: Sequence[str], operator: str) -> str:
+    types = frozenset(found[-1:] if operator == "in" else found)
     if "null" in types:
         return "; where a value may be null, test it first: `x != null && …`"
+    if operator == "in":
+        text = "; for text: `x.contains(y)`" if "string" in types else ""
+        return f"; `in` looks into a list or the keys of a map{text}"
     if len(types) > 1 and types <= _NUMBERS:
         return "; CEL never mixes int and double by itself: convert with int(x) or double(x)"
     if len(types) > 1 and types <= _NUMBERS | {"string"}:

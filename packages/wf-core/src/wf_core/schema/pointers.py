@@ -19,3 +19,8 @@ def child(pointer: str, part: str | int) -> str:
 def join(parts: Iterable[str | int], start: str = "") -> str:
     """The pointer that goes through `parts`, from `start`."""
     return start + "".join(f"/{escape(part)}" for part in parts)
+
+
+def parts(pointer: str) -> list[str]:
+    """The keys and indexes that a pointer goes through, as text."""
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]

@@ -6,7 +6,7 @@ from typing import Any
 
 from wf_core.errors import Problem
 from wf_core.schema.checker import BodyChecker, Findings
-from wf_core.schema.inputs import default_problems, schema_problems
+from wf_core.schema.inputs import input_problems
 from wf_core.schema.places import Place
 from wf_core.schema.pointers import child
 
@@ -25,8 +25,7 @@ def check_semantics(value: dict[str, Any]) -> list[Problem]:
         _check_final(root, BodyChecker(findings, final, "/finally", _place(final, root.place)))
     root.use_template(value.get("output"), "/output", None, frozenset())
     if isinstance(value.get("input"), dict):
-        findings.problems += schema_problems(value["input"])
-        findings.problems += default_problems(value["input"])
+        findings.problems += input_problems(value["input"])
     if isinstance(concurrency := value.get("concurrency"), dict):
         _check_key(findings, concurrency.get("key"), "/concurrency/key")
     return findings.problems
