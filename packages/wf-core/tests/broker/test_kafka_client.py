@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError
 
-from wf_core.broker.kafka_client import Replaceable, options
+from wf_core.broker.kafka_client import Connections, Replaceable, options
 from wf_core.broker.protocol import LogUnavailableError
 from wf_core.settings import Settings
 
@@ -79,6 +80,36 @@ async def fail(clients: Replaceable[Client], when: asyncio.Event | None = None) 
         if when is not None:
             await when.wait()
         raise KafkaConnectionError("no leader")
+
+
+async def test_metadata_is_asked_for_again_whatever_went_wrong(monkeypatch):
+    """For a connection that was reset uvloop raises RuntimeError: nobody may wait for an answer for ever."""
+    outcomes = iter([RuntimeError("handler is closed"), True, ValueError("no such message"), True])
+
+    async def update(*_: object) -> object:
+        outcome = next(outcomes)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(AIOKafkaClient, "_metadata_update", update)
+    connections = Connections(**options(Settings()))
+    connections._sync_task = asyncio.create_task(connections._md_synchronizer())
+    async with asyncio.timeout(5):
+        assert [await connections.force_metadata_update() for _ in range(4)] == [False, True, False, True]
+        await connections.close()
+
+
+async def test_a_connection_that_was_reset_is_an_error_that_passes(monkeypatch):
+    """Sender and fetcher try again what is a KafkaError."""
+
+    async def send(*_: object) -> None:
+        raise RuntimeError("handler is closed")
+
+    monkeypatch.setattr(AIOKafkaClient, "send", send)
+    with pytest.raises(KafkaConnectionError, match="handler is closed") as caught:
+        await Connections(**options(Settings())).send(1, None)
+    assert caught.value.retriable
 
 
 def test_every_client_asks_the_brokers_in_an_order_of_its_own():

@@ -10,22 +10,20 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import (
+    CorruptRecordException,
     FetchSessionIdNotFound,
     KafkaConnectionError,
     KafkaError,
     NotLeaderForPartitionError,
     OffsetOutOfRangeError,
     TopicAuthorizationFailedError,
+    UnknownError,
 )
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.util import calc_crc32c
+from structlog.testing import capture_logs
 
-from wf_core.broker import kafka_fetcher, kafka_reader
-from wf_core.broker.kafka_client import Replaceable
+from wf_core.broker import kafka_fetcher
 from wf_core.broker.kafka_fetcher import Fetched, Fetcher
-from wf_core.broker.kafka_reader import KafkaReader
-from wf_core.broker.protocol import Batch, LogUnavailableError, TopicPartition
-from wf_core.broker.protocol import OffsetOutOfRangeError as OutOfRange
+from wf_core.broker.protocol import TopicPartition
 from wf_core.settings import Settings
 
 A, B, C = (TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0))
@@ -64,19 +62,23 @@ class Connections:
         self.refreshed += 1
 
     async def send(self, broker: int, request: Any) -> Any:
-        self.requests.append(request.prepare({1: (4, self.version)}))
+        prepared = request.prepare({1: (4, self.version)})
+        self.requests.append(prepared)
         await asyncio.sleep(self.delays[broker])
         given = next(self.answers[broker], None)
         if given is None:
             await asyncio.Event().wait()
         if isinstance(given, Exception):
             raise given
-        return given()
+        response = given()
+        if getattr(prepared, "session_epoch", 0) == -1:
+            response.session_id = 0  # no session was wanted
+        return response
 
 
 @pytest.fixture
 def fetcher(monkeypatch) -> Fetcher:
-    monkeypatch.setattr(kafka_fetcher, "AIOKafkaClient", Connections)
+    monkeypatch.setattr(kafka_fetcher, "Connections", Connections)
     monkeypatch.setattr(kafka_fetcher, "RETRY_SECONDS", 0.001)
     return Fetcher(Settings())
 
@@ -89,16 +91,18 @@ async def fetch(fetcher: Fetcher, wanted: dict[TopicPartition, int]) -> list[Fet
 def told(request: Any) -> tuple[int, int, list[Any], list[Any]]:
     """Session, epoch, partitions with offsets, partitions to forget."""
     partitions = [(TopicPartition(topic, p), offset) for topic, items in request.topics for p, _, offset, *_ in items]
-    return request.session_id, request.session_epoch, partitions, request.forgotten_topics_data
+    return request.session_id, request.session_epoch, sorted(partitions), request.forgotten_topics_data
 
 
 async def test_a_broker_is_told_what_changed(fetcher):
-    """Everything at first; then what was read, what is new and what is no longer wanted."""
-    fetcher._client.answers[1] = iter([answer((A, None, b"batch")), answer(), answer()])
+    """Everything at first, and again for a session; then what was read, what is new and what is no longer wanted."""
+    fetcher._client.answers[1] = iter([answer(), answer((A, None, b"batch")), answer(), answer()])
+    assert await fetch(fetcher, {A: 3, B: 0}) == []
     assert await fetch(fetcher, {A: 3, B: 0}) == [Fetched(A, 3, b"batch")]
     assert await fetch(fetcher, {A: 4, B: 0}) == []
     assert await fetch(fetcher, {A: 4, C: 8}) == []
     assert [told(request) for request in fetcher._client.requests] == [
+        (0, -1, [(A, 3), (B, 0)], []),
         (0, 0, [(A, 3), (B, 0)], []),
         (5, 1, [(A, 4)], []),
         (5, 2, [(C, 8)], [("a", [1])]),
@@ -106,20 +110,37 @@ async def test_a_broker_is_told_what_changed(fetcher):
 
 
 @pytest.mark.parametrize(
-    "given",
+    ("given", "epoch"),
     [
-        answer(error=FetchSessionIdNotFound.errno),  # it was restarted, or had too many
-        answer(session=0),  # it has too many
-        KafkaConnectionError(),
+        (answer(error=FetchSessionIdNotFound.errno), 0),  # it was restarted, or had too many
+        (answer(session=0), 0),  # it has too many
+        (KafkaConnectionError(), -1),
     ],
 )
-async def test_a_broker_that_knows_no_session_is_told_everything_again(fetcher, given):
+async def test_a_broker_that_knows_no_session_is_told_everything_again(fetcher, given, epoch):
     """What was asked in a session that is gone was not heard."""
-    fetcher._client.answers[1] = iter([answer(), given, answer()])
-    for _ in range(3):
+    fetcher._client.answers[1] = iter([answer(), answer(), given, answer()])
+    for _ in range(4):
         assert await fetch(fetcher, {A: 3, B: 0}) == []
-    assert told(fetcher._client.requests[1]) == (5, 1, [], [])
-    assert told(fetcher._client.requests[2]) == (0, 0, [(A, 3), (B, 0)], [])
+    assert told(fetcher._client.requests[2]) == (5, 1, [], [])
+    assert told(fetcher._client.requests[3]) == (0, epoch, [(A, 3), (B, 0)], [])
+
+
+async def test_without_a_session_nobody_is_always_asked_for_last(fetcher):
+    """An answer that is full has nothing for the last, and in each the same would be."""
+    fetcher._client.answers[1] = repeat(answer(session=0))
+    for _ in range(50):
+        assert await fetch(fetcher, {A: 3, B: 0, C: 8}) == []
+    last = {(topic, items[-1][0]) for request in fetcher._client.requests for topic, items in request.topics[-1:]}
+    assert last == {A, B, C}
+
+
+async def test_only_a_leader_may_answer(fetcher):
+    """A follower that has less would say that the position is out of range; before version 11 it refuses."""
+    fetcher._client.version = 17
+    fetcher._client.answers[1] = iter([answer()])
+    assert await fetch(fetcher, {A: 3}) == []
+    assert [request.API_VERSION for request in fetcher._client.requests] == [10]
 
 
 async def test_a_broker_that_is_too_old_for_sessions_is_asked_in_full(fetcher):
@@ -152,7 +173,55 @@ async def test_what_one_partition_answers_spoils_no_other(fetcher):
     parts = (A, NotLeaderForPartitionError, b""), (B, OffsetOutOfRangeError, b""), (C, None, b"batch")
     fetcher._client.answers[1] = iter([answer(*parts)])
     assert await fetch(fetcher, {A: 1, B: 2, C: 3}) == [Fetched(B, 2, None), Fetched(C, 3, b"batch")]
+    assert fetcher._client.refreshed > 0
+
+
+async def test_a_position_that_is_out_of_range_has_the_leader_looked_up(fetcher):
+    """Who said so may not know of its successor."""
+    fetcher._client.answers[1] = iter([answer((B, OffsetOutOfRangeError, b""))])
+    assert await fetch(fetcher, {A: 1, B: 2}) == [Fetched(B, 2, None)]
     assert fetcher._client.refreshed == 1
+
+
+@pytest.mark.parametrize("code", [UnknownError, CorruptRecordException])
+async def test_a_partition_that_will_not_recover_spoils_no_other(fetcher, code):
+    """The others are read on, and it is said, but not each time."""
+    fetcher._client.answers[1] = iter([answer((A, code, b""), (B, None, b"batch")), *[answer((A, code, b""))] * 3])
+    with capture_logs() as logs:
+        assert await fetch(fetcher, {A: 1, B: 2}) == [Fetched(B, 2, b"batch")]
+        for _ in range(3):
+            assert await fetch(fetcher, {A: 1, B: 3}) == []
+    assert [entry["event"] for entry in logs] == ["a partition cannot be read"]
+    assert "a[0]" in logs[0]["error"]
+
+
+async def test_a_broker_whose_partitions_will_not_recover_spoils_no_other(fetcher):
+    """It is asked again, as long as others answer, be it that they have nothing."""
+    connections = fetcher._client
+    connections.leaders[B] = 2
+    connections.answers = {1: repeat(answer((A, UnknownError, b""))), 2: repeat(answer())}
+    await fetch_for(0.1, fetcher)
+    await fetcher.stop()
+
+
+async def test_what_came_is_not_thrown_away_for_a_broker_that_failed(fetcher, monkeypatch):
+    """It would be again and again."""
+    monkeypatch.setattr(kafka_fetcher, "REQUEST_SECONDS", 0)
+    connections = fetcher._client
+    connections.leaders[B] = 2
+    connections.answers = {1: repeat(KafkaConnectionError()), 2: repeat(answer((B, None, b"batch")))}
+    fetcher.begin({A: 0, B: 0})
+    await asyncio.wait(fetcher._fetches.values())
+    assert await fetcher.take(0) == [Fetched(B, 0, b"batch")]
+    with pytest.raises(KafkaConnectionError):
+        await fetch(fetcher, {A: 0})
+    await fetcher.stop()
+
+
+async def test_what_nobody_asked_for_is_not_taken(fetcher):
+    """An answer may still speak of a partition that was forgotten."""
+    fetcher._client.answers[1] = iter([answer((C, None, b"batch"), (A, None, b"batch"))])
+    assert await fetch(fetcher, {A: 1}) == [Fetched(A, 1, b"batch")]
 
 
 async def test_a_topic_that_may_not_be_read_is_an_error(fetcher):
@@ -203,104 +272,3 @@ async def test_a_partition_that_moved_is_not_waited_for_where_it_was(fetcher, mo
     fetcher._client.answers[2] = iter([answer((A, None, b"batch"))])
     assert await fetch(fetcher, {A: 0}) == [Fetched(A, 0, b"batch")]
     await fetcher.stop()
-
-
-class Stored:
-    """Stands in for a fetcher: has one batch, with the records of some offsets, whatever it is asked for."""
-
-    def __init__(self, data: bytes) -> None:
-        self.asking = False
-        self.data = data
-        self.wanted: dict[TopicPartition, int] = {}
-
-    async def start(self) -> None:
-        """Nothing to do."""
-
-    async def stop(self) -> None:
-        """Nothing to do."""
-
-    def begin(self, wanted: dict[TopicPartition, int]) -> None:
-        self.wanted = dict(wanted)
-
-    async def take(self, _: float) -> list[Fetched]:
-        return [Fetched(source, offset, self.data) for source, offset in self.wanted.items()]
-
-
-def stored(*offsets: int) -> bytearray:
-    """A batch as Kafka stores it."""
-    builder = DefaultRecordBatchBuilder(
-        magic=2,
-        compression_type=0,
-        is_transactional=0,
-        producer_id=-1,
-        producer_epoch=-1,
-        base_sequence=-1,
-        batch_size=10_000,
-    )
-    for offset in offsets:
-        builder.append(offset, timestamp=None, key=None, value=b"%d" % offset, headers=[])
-    data: bytearray = builder.build()
-    return data
-
-
-def reading(data: bytes, position: int) -> KafkaReader:
-    reader = KafkaReader(Settings())
-    reader._fetcher = Replaceable(Settings(), lambda: Stored(data))  # type: ignore[arg-type,return-value]
-    reader.assign({A: position})
-    return reader
-
-
-async def test_a_batch_may_begin_before_the_position():
-    """Kafka sends whole batches."""
-    reader = reading(bytes(stored(0, 1, 2, 3)), 2)
-    assert await reader.read(1) == [Batch(A, 2, [b"2", b"3"])]
-    await reader.close()
-
-
-async def test_records_that_are_missing_are_out_of_range():
-    """What is before the gap is read, the rest never as if it came next."""
-    reader = reading(bytes(stored(0, 1, 3)), 0)
-    assert await reader.read(1) == [Batch(A, 0, [b"0", b"1"])]
-    with pytest.raises(OutOfRange) as caught:
-        await reader.read(1)
-    assert (caught.value.source, caught.value.offset) == (A, 2)
-    await reader.close()
-
-
-async def test_marks_of_a_transaction_are_no_records():
-    """Somebody else's: they take up offsets, so there is a gap."""
-    data = stored(0, 1)
-    data[22] |= 0x20  # the attribute "control batch"
-    data[17:21] = calc_crc32c(bytes(data[21:])).to_bytes(4, "big")
-    reader = reading(bytes(data), 0)
-    with pytest.raises(OutOfRange):
-        await reader.read(1)
-    await reader.close()
-
-
-async def test_a_batch_that_is_cut_off_is_no_gap():
-    """An answer that is full ends in the middle of one; the next answer begins with it."""
-    reader = reading(bytes(stored(0, 1)[:-3]), 0)
-    assert await reader.read(0) == []
-    await reader.close()
-
-
-async def test_a_damaged_batch_is_not_read():
-    """It may be whole when it is fetched again."""
-    data = stored(0, 1)
-    data[-2] ^= 1
-    reader = reading(bytes(data), 0)
-    with pytest.raises(LogUnavailableError, match="damaged"):
-        await reader.read(1)
-    await reader.close()
-
-
-def test_old_remains_are_thrown_away():
-    """A fetch that was under way when the assignment changed is no answer to what is wanted now."""
-    reader = KafkaReader(Settings())
-    reader.assign({A: 2})
-    data = bytes(stored(0, 1, 2, 3))
-    assert reader._take_in(Fetched(A, 0, data))
-    assert reader._take_in(Fetched(B, 0, None))
-    assert reader._next == {A: 2}
-    assert kafka_reader._values(data, 2) == [b"2", b"3"]

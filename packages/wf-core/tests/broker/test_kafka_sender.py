@@ -33,6 +33,7 @@ class Connections:
         self.leaders: dict[TopicPartition, int] = {A: 1, B: 1, C: 1}
         self.cluster = SimpleNamespace(leader_for_partition=self.leaders.get)
         self.requests: list[tuple[int, dict[TopicPartition, bytes]]] = []
+        self.timeouts: list[int] = []
         self.answers: list[Any] = []
         self.answering = asyncio.Event()
         self.answering.set()
@@ -60,6 +61,7 @@ class Connections:
             for partition, batch in batches
         }
         self.requests.append((broker, batches))
+        self.timeouts.append(request._timeout)
         await self.answering.wait()
         answer = self.answers.pop(0) if self.answers else NoError
         if isinstance(answer, Exception):
@@ -70,7 +72,7 @@ class Connections:
 
 @pytest.fixture
 def sender(monkeypatch) -> Sender:
-    monkeypatch.setattr(kafka_sender, "AIOKafkaClient", Connections)
+    monkeypatch.setattr(kafka_sender, "Connections", Connections)
     monkeypatch.setattr(kafka_sender, "RETRY_SECONDS", 0.001)
     return Sender(Settings())
 
@@ -140,7 +142,7 @@ async def test_what_does_not_pass_in_time_is_raised(sender, monkeypatch):
 
 
 async def test_a_caller_that_gives_up_disturbs_no_other(sender):
-    """Its batch may land or not, and what travels with it is answered."""
+    """Its batch is not sent later: the caller may repeat it by then. What was to travel with it is answered."""
     connections = sender._client
     connections.answering.clear()
     connections.answers = [NoError, KafkaConnectionError()]
@@ -153,7 +155,48 @@ async def test_a_caller_that_gives_up_disturbs_no_other(sender):
     connections.answering.set()
     assert await beside == 7  # at the second attempt
     assert await sender.deliver(B, b"again") == 7
-    assert [list(batches) for _, batches in connections.requests] == [[A], [B, C], [C], [B]]
+    assert [list(batches) for _, batches in connections.requests] == [[A], [C], [C], [B]]
+
+
+async def test_a_request_that_nobody_waits_for_is_not_sent(sender):
+    """All its callers gave up before its turn came."""
+    connections = sender._client
+    connections.answering.clear()
+    first = asyncio.create_task(sender.deliver(A, b"first"))
+    await turns()
+    gone = asyncio.create_task(sender.deliver(B, b"gone"))
+    await turns()
+    gone.cancel()
+    await turns()
+    connections.answering.set()
+    assert await first == 7
+    await turns()
+    assert connections.requests == [(1, {A: b"first"})]
+    assert not sender._requests
+    assert not sender._next
+
+
+async def test_what_a_request_has_no_room_for_travels_with_the_next(sender, monkeypatch):
+    """A request of all partitions' megabytes would not be answered in time."""
+    monkeypatch.setattr(kafka_sender, "_REQUEST_BYTES", 10)
+    connections = sender._client
+    connections.answering.clear()
+    async with asyncio.TaskGroup() as delivering:
+        delivering.create_task(sender.deliver(C, b"first"))
+        await turns()
+        delivering.create_task(sender.deliver(A, b"123456"))
+        await turns()
+        delivering.create_task(sender.deliver(B, b"123456"))
+        await turns()
+        connections.answering.set()
+    assert [list(batches) for _, batches in connections.requests] == [[C], [A], [B]]
+    assert not sender._next
+
+
+async def test_a_broker_gives_up_before_it_is_given_up(sender):
+    """Replicas that are late are its answer; without one, it would be taken for dead."""
+    await sender.deliver(A, b"batch")
+    assert sender._client.timeouts == [int(kafka_sender.REQUEST_SECONDS * 500)]
 
 
 async def test_an_error_that_nobody_waits_for_is_no_noise(sender, caplog):

@@ -93,6 +93,7 @@ class Loop:
             await self._ownership.check_last(partition, batch.records[0])
             batch = Batch(batch.source, batch.offset + 1, batch.records[1:])
         await batches.process(self._context, partition, batch)
+        self._out_of_range.pop(batch.source.partition, None)
 
     async def _lost_position(self, error: OffsetOutOfRangeError) -> None:
         """The log does not hold the position: the next lease finds out why. An end above it means a lost beginning."""

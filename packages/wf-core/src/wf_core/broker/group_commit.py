@@ -79,29 +79,40 @@ class GroupCommit:
             size += group[-1].size
         return group
 
-    async def _commit(self, group: Sequence[Append]) -> None:
+    async def _commit(self, group: Sequence[Append]) -> bool:
+        """Whether the log answered; if not, the group will be repeated, and what follows must not land before that."""
         try:
             offsets = await self._send(group)
         except RecordTooLargeError as error:
-            if len(group) == 1:
-                self._fail(group, error)
-                return
-            for append in group:
-                await self._commit([append])
+            if len(group) > 1:
+                return await self._commit_singly(group)
+            self._fail(group, error)
         except LogUnavailableError as error:
             # Whoever waits behind would wait as long again and learn the same.
             self._fail([*group, *self._waiting], error)
             self._waiting.clear()
+            return False
         except asyncio.CancelledError:
             self._fail(group, LogUnavailableError("the log was closed"))
             raise
         except Exception as error:
             log.exception("append failed", topics=sorted({append.source.topic for append in group}))
             self._fail(group, LogUnavailableError(f"the append failed: {type(error).__name__}: {error}"))
+            return False
         else:
             for append, own in zip(group, offsets, strict=True):
                 if not append.offsets.done():
                     append.offsets.set_result(own)
+        return True
+
+    async def _commit_singly(self, group: Sequence[Append]) -> bool:
+        try:
+            for append in group:
+                if not await self._commit([append]):
+                    return False
+        finally:
+            self._fail(group, LogUnavailableError("the log was away for an append before this one"))
+        return True
 
     @staticmethod
     def _fail(group: Sequence[Append], error: LogUnavailableError | RecordTooLargeError) -> None:

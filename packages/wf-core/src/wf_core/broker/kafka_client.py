@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from wf_core.broker.protocol import LogUnavailableError
 from wf_core.settings import Settings
@@ -40,6 +41,25 @@ def options(settings: Settings) -> dict[str, Any]:
         "retry_backoff_ms": int(RETRY_SECONDS * 1000),
         "metadata_max_age_ms": 2000,
     }
+
+
+class Connections(AIOKafkaClient):  # type: ignore[misc]  # aiokafka ships no types
+    """aiokafka's connections, which do not expect uvloop's RuntimeError for one that was reset meanwhile."""
+
+    async def send(self, *args: Any, **kwargs: Any) -> Any:
+        """The broker's answer. Raises KafkaError."""
+        try:
+            return await super().send(*args, **kwargs)
+        except RuntimeError as error:
+            raise KafkaConnectionError(str(error)) from error
+
+    async def _metadata_update(self, *args: Any) -> bool:
+        """False when it failed: an error would end its task, and nobody would ever learn again who leads what."""
+        try:
+            return bool(await super()._metadata_update(*args))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is asked again
+            log.warning("kafka's metadata is asked for again", error=f"{type(error).__name__}: {error}")
+            return False
 
 
 def unavailable(settings: Settings, error: BaseException) -> LogUnavailableError:

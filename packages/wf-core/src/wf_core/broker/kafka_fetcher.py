@@ -7,26 +7,33 @@ something. aiokafka's consumer asks for every partition each time, which costs m
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from aiokafka.client import AIOKafkaClient
+import structlog
 from aiokafka.errors import KafkaError, LeaderNotAvailableError, NoError, OffsetOutOfRangeError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
-from wf_core.broker.kafka_client import REQUEST_SECONDS, RETRY_SECONDS, options
+from wf_core.broker.kafka_client import REQUEST_SECONDS, RETRY_SECONDS, Connections, options
 from wf_core.broker.protocol import TopicPartition
 from wf_core.settings import Settings
 
+log = structlog.get_logger(__name__)
+
 # A connection answers one request at a time, so a parked fetch delays what is assigned meanwhile by this much.
 _WAIT_MS = 50
-_ANSWER_BYTES = 50 * 1024 * 1024
+_ANSWER_BYTES = 8 * 1024 * 1024
 _PARTITION_BYTES = 1024 * 1024
+_NO_SESSION = -1
 _LAST_EPOCH = 2**31 - 1
+_LEADERS_ONLY = 10
+"""The last version of the request that followers refuse: what they do not have yet, they say, is out of range."""
 _NOBODY = (None, -1)
 _LATE_SECONDS = 0.2
 """A broker that did not answer by then may lead no more: whoever leads by now is to be asked."""
+_WARN_SECONDS = 10.0
 
 Positions = Mapping[TopicPartition, int]
 
@@ -43,11 +50,12 @@ class Fetcher:
     """One fetch at a time from each broker; its answer is kept until somebody takes it."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = AIOKafkaClient(**options(settings))
+        self._client = Connections(**options(settings))
         self._sessions: defaultdict[int | None, _Session] = defaultdict(_Session)
         self._fetches: dict[int | None, asyncio.Task[list[Fetched]]] = {}
         self._answered_at = 0.0
         self._failing_since: float | None = None
+        self._warned_at: float | None = None
 
     async def start(self) -> None:
         """Connects."""
@@ -76,17 +84,40 @@ class Fetcher:
                 self._fetches[broker] = asyncio.create_task(self._fetch(broker, positions), name="kafka fetch")
 
     async def take(self, wait: float) -> list[Fetched]:
-        """What has come, perhaps nothing; waits up to `wait` seconds for an answer, and never long. Raises KafkaError.
+        """What has come, perhaps nothing; waits up to `wait` seconds for an answer, and never long.
 
         What the caller throws away comes again: a broker sends what is there from the position that it was told.
+        Raises KafkaError when an answer failed and no other brought anything.
         """
-        wait = min(wait, _LATE_SECONDS)
-        await asyncio.wait(self._fetches.values(), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+        if wait > 0 and self._fetches:
+            wait = min(wait, _LATE_SECONDS)
+            await asyncio.wait(self._fetches.values(), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
         done = [broker for broker, fetch in self._fetches.items() if fetch.done()]
-        return [fetched for broker in done for fetched in self._fetches.pop(broker).result()]
+        fetched: list[Fetched] = []
+        failed: Exception | None = None
+        for broker in done:
+            try:
+                fetched += self._fetches.pop(broker).result()
+            except Exception as error:  # noqa: BLE001 - raised below, or logged
+                failed = error
+        if failed and not fetched:
+            raise failed
+        if failed:
+            self.warn(failed)
+        return fetched
+
+    def warn(self, error: Exception) -> None:
+        """Says that some partitions cannot be read while others can, but not each time that they are asked for."""
+        now = asyncio.get_running_loop().time()
+        if self._warned_at is None or now - self._warned_at > _WARN_SECONDS:
+            self._warned_at = now
+            log.warning("a partition cannot be read", error=f"{type(error).__name__}: {error}")
 
     async def _fetch(self, broker: int | None, positions: Positions) -> list[Fetched]:
-        """Raises KafkaError for what does not pass, and when no broker at all answered for `REQUEST_SECONDS`."""
+        """Raises KafkaError when no broker at all answered for `REQUEST_SECONDS`.
+
+        The same goes for brokers that answer with errors only that will not pass; at once if no other is asked.
+        """
         clock = asyncio.get_running_loop().time
         begun = clock()
         try:
@@ -94,17 +125,21 @@ class Fetcher:
                 await self._look_up(positions)
                 return []
             response = await self._client.send(broker, self._sessions[broker].request(positions))
+            self._sessions[broker].answered(response)
+            fetched, failed = self._read(response, positions)
         except KafkaError as error:
             self._sessions.pop(broker, None)
             if self._failing_since is None:
                 self._failing_since = max(begun, self._answered_at)
-            if not error.retriable or clock() - self._failing_since >= REQUEST_SECONDS:
+            lasting = not error.retriable and len(self._fetches) == 1
+            if lasting or clock() - self._failing_since >= REQUEST_SECONDS:
                 raise
             await self._pause()
             return []
         self._answered_at, self._failing_since = clock(), None
-        self._sessions[broker].answered(response)
-        return await self._read(response, positions)
+        if failed and not fetched:
+            await self._pause()
+        return fetched
 
     async def _look_up(self, sources: Collection[TopicPartition]) -> None:
         for topic in {source.topic for source in sources}:
@@ -113,23 +148,27 @@ class Fetcher:
         if missing := [f"{source.topic}[{source.partition}]" for source in sources if leader(source) in _NOBODY]:
             raise LeaderNotAvailableError(f"no broker leads {', '.join(missing)}")
 
-    async def _read(self, response: Any, positions: Positions) -> list[Fetched]:
+    def _read(self, response: Any, positions: Positions) -> tuple[list[Fetched], list[KafkaError]]:
+        """What came, and the errors of partitions; raises one that will not pass when all partitions have errors."""
         fetched: list[Fetched] = []
-        may_pass = False
+        failed: list[KafkaError] = []
         for topic, partitions in response.topics:
             for partition, code, *_, data in partitions:
                 source, error = TopicPartition(topic, partition), for_code(code)
+                if source not in positions:
+                    continue
                 if error is OffsetOutOfRangeError:
+                    self._client.force_metadata_update()  # who says so may not know yet that it leads no more
                     fetched.append(Fetched(source, positions[source], None))
                 elif error is not NoError:
-                    may_pass = error.retriable
-                    if not may_pass:
-                        raise error(topic)
+                    failed.append(error(f"{topic}[{partition}]"))
                 elif data:
                     fetched.append(Fetched(source, positions[source], data))
-        if may_pass:
-            await self._pause()
-        return fetched
+        for lasting in (error for error in failed if not error.retriable):
+            if len(failed) == len(positions):
+                raise lasting
+            self.warn(lasting)
+        return fetched, failed
 
     async def _pause(self) -> None:
         """Has the brokers asked who leads which partition, and gives them a moment."""
@@ -142,12 +181,14 @@ class _Session:
 
     def __init__(self) -> None:
         self._id = 0
-        self._epoch = 0
+        self._epoch = _NO_SESSION  # a broker keeps but a thousand: who asks only once needs none
         self._known: Positions = {}
 
     def request(self, wanted: Positions) -> FetchRequest:
         """Asks for `wanted`."""
-        changed = (item for item in wanted.items() if self._known.get(item[0]) != item[1])
+        changed = [item for item in wanted.items() if self._known.get(item[0]) != item[1]]
+        if not self._id:  # the broker does not take turns itself, and those in front might fill each answer
+            random.shuffle(changed)
         request = _SessionRequest(
             _WAIT_MS,
             1,
@@ -173,6 +214,11 @@ class _SessionRequest(FetchRequest):  # type: ignore[misc]  # aiokafka ships no 
     """aiokafka's request, which is never part of a session, made part of one."""
 
     session: tuple[int, int, list[tuple[str, list[int]]]]
+
+    def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
+        """The request in a version that the broker speaks and leaders alone answer."""
+        lowest, highest = versions[self.API_KEY]
+        return super().prepare({self.API_KEY: (lowest, min(highest, _LEADERS_ONLY))})
 
     def build(self, request_struct_class: Any) -> Any:
         """The request in the version that the broker speaks; the oldest leave out what they have no place for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
@@ -41,11 +41,9 @@ class KafkaReader:
         await asyncio.sleep(0)  # a caller that never waits must not stop the fetcher
         clock = asyncio.get_running_loop().time
         deadline = clock() + max_wait
-        while not (batches := self._hand_out(max_records)):
-            wait = deadline - clock()
-            await self._fetch(max(0.0, wait))
-            if wait <= 0:
-                return self._hand_out(max_records)
+        await self._fetch(0.0, max_records)  # what came for one partition does not wait behind another's buffer
+        while not (batches := self._hand_out(max_records)) and (wait := deadline - clock()) > 0:
+            await self._fetch(wait, max_records)
         return batches
 
     async def close(self) -> None:
@@ -61,19 +59,41 @@ class KafkaReader:
                 self._positions[source] += len(records)
         return batches
 
-    async def _fetch(self, wait: float) -> None:
-        """Takes in what was fetched, and has more fetched while the caller is busy with it."""
+    async def _fetch(self, wait: float, max_records: int) -> None:
+        """Takes in what was fetched, and has more fetched while the caller is busy with it.
+
+        What fails is raised only when nothing else is there to hand out: it is met again.
+        """
         fetcher = await self._fetcher.get()
         try:
             if not fetcher.asking:
-                fetcher.begin(self._next)
-            bad = [fetched for fetched in await fetcher.take(wait) if not self._take_in(fetched)]
+                fetcher.begin(self._wanted(max_records))
+            self._take_all_in(await fetcher.take(wait))
         except AWAY as error:
-            self._fetcher.retire(fetcher)
-            raise unavailable(self._settings, error) from error
-        if bad:
-            raise OffsetOutOfRangeError(bad[0].source, bad[0].offset)
-        fetcher.begin(self._next)
+            if not any(self._buffers.values()):
+                self._fetcher.retire(fetcher)
+                raise unavailable(self._settings, error) from error
+            fetcher.warn(error)
+        fetcher.begin(self._wanted(max_records))
+
+    def _wanted(self, max_records: int) -> dict[TopicPartition, int]:
+        """The partitions whose buffers the next reading empties: more than that and one answer is not held."""
+        return {source: self._next[source] for source, buffer in self._buffers.items() if len(buffer) <= max_records}
+
+    def _take_all_in(self, answer: Iterable[Fetched]) -> None:
+        """Raises OffsetOutOfRangeError or CorruptRecordException, after all others were taken in."""
+        missing: Fetched | None = None
+        damage: CorruptRecordException | None = None
+        for fetched in answer:
+            try:
+                if not self._take_in(fetched):
+                    missing = missing or fetched
+            except CorruptRecordException as error:
+                damage = error
+        if missing:
+            raise OffsetOutOfRangeError(missing.source, missing.offset)
+        if damage:
+            raise damage
 
     def _take_in(self, fetched: Fetched) -> bool:
         """False when the log does not hold the record that comes next."""

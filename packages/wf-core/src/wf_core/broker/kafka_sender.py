@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
@@ -20,11 +19,15 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.produce import ProduceRequest
 
-from wf_core.broker.kafka_client import REQUEST_SECONDS, RETRY_SECONDS, options
+from wf_core.broker.kafka_client import REQUEST_SECONDS, RETRY_SECONDS, Connections, options
 from wf_core.broker.protocol import TopicPartition
 from wf_core.settings import Settings
 
 _ALL_REPLICAS = -1
+_REPLICAS_MS = int(REQUEST_SECONDS * 1000 / 2)
+"""How long the broker waits for its replicas: it has to say that they are late before we take it for dead."""
+_REQUEST_BYTES = 16 * 1024 * 1024
+"""A longer request would not pass a slow link in `REQUEST_SECONDS`; Kafka's own limit is 100 MiB."""
 
 Answers = dict[TopicPartition, tuple[int, int]]
 """For each partition of a request the error's code, 0 for none, and the offset of the first record."""
@@ -37,7 +40,7 @@ class Sender:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._client = AIOKafkaClient(**options(settings))
+        self._client = Connections(**options(settings))
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._next: dict[int, tuple[dict[TopicPartition, bytes], asyncio.Task[Answers]]] = {}
         self._requests: set[asyncio.Task[Answers]] = set()
@@ -87,8 +90,8 @@ class Sender:
         return offset
 
     async def _ask(self, broker: int, source: TopicPartition, batch: bytes) -> tuple[int, int]:
-        """Adds the batch to the broker's next request; the answer to it."""
-        if broker not in self._next:
+        """Adds the batch to the broker's next request, or to one behind it when that is full; the answer to it."""
+        if broker not in self._next or _size(self._next[broker][0]) + len(batch) > _REQUEST_BYTES:
             batches: dict[TopicPartition, bytes] = {}
             request = asyncio.create_task(self._send(broker, batches), name="kafka request")
             self._next[broker] = batches, request
@@ -96,15 +99,23 @@ class Sender:
             request.add_done_callback(self._answered)
         batches, request = self._next[broker]
         batches[source] = batch
-        return (await asyncio.shield(request))[source]
+        try:
+            return (await asyncio.shield(request))[source]
+        except asyncio.CancelledError:
+            if batches.get(source) is batch:  # it must not land later, unless it is on its way already
+                del batches[source]
+            raise
 
     async def _send(self, broker: int, batches: dict[TopicPartition, bytes]) -> Answers:
         async with self._turns[broker]:
-            del self._next[broker]
+            if self._next[broker][0] is batches:
+                del self._next[broker]
+            if not batches:  # all their callers have given up
+                return {}
             topics: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
             for (topic, partition), batch in batches.items():
                 topics[topic].append((partition, batch))
-            request = ProduceRequest(None, _ALL_REPLICAS, int(REQUEST_SECONDS * 1000), list(topics.items()))
+            request = ProduceRequest(None, _ALL_REPLICAS, _REPLICAS_MS, list(topics.items()))
             response = await self._client.send(broker, request)
         return {
             TopicPartition(topic, partition): (code, offset)
@@ -116,3 +127,7 @@ class Sender:
         self._requests.discard(request)
         if not request.cancelled():
             request.exception()  # whoever waited may have given up, and asyncio complains of errors nobody looked at
+
+
+def _size(batches: dict[TopicPartition, bytes]) -> int:
+    return sum(map(len, batches.values()))
