@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from wf_core.states import NodeStatus
+from wf_core.states import NodeStatus, ScopeState
 from wf_core.store.codec import AttemptRecord, history_lines, unpack_attempts
 from wf_core.suggest import did_you_mean
 from wf_core.wire import Failure
@@ -113,6 +113,8 @@ def run_of(world: World, execution_id: str, dispatched: Sent, is_running: IsRunn
 def _nodes(x: Execution, results: Mapping[str, bytes], is_running: IsRunning) -> dict[str, NodeRun]:
     shown = {}
     for index, cell in enumerate(x.cells):
+        if x.owner[index].state is ScopeState.DORMANT:  # a retry has dropped it
+            continue
         path = x.path(index)
         attempts = unpack_attempts(results.get("a:" + path))
         status = NodeStatus.RUNNING if is_running(x.token(index)) else cell.status
