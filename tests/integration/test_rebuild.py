@@ -110,6 +110,16 @@ async def ended(site: Site, ids: list[str]) -> dict[str, tuple[str, Any]]:
         return {execution_id: (view["status"], view["output"]) for execution_id, view in found.items()}
 
 
+async def known(site: Site, ids: list[str]) -> None:
+    """Returns once all of them exist again: whoever folds the log comes to one after the other."""
+    async with httpx.AsyncClient(base_url=site.cluster.url, timeout=30) as client:
+        for execution_id in ids:
+            for _ in range(300):
+                if (await client.get(f"/workflows/{execution_id}")).status_code != 404:
+                    break
+                await asyncio.sleep(0.1)
+
+
 async def read(site: Site, execution_id: str) -> list[Any]:
     """Everything that the API shows of an execution."""
     async with httpx.AsyncClient(base_url=site.cluster.url, timeout=30) as client:
@@ -197,6 +207,7 @@ async def test_a_backup_of_redis_is_caught_up_by_orchestrators_alone(site: Site,
     assert any(place["state"] == "behind" for place in checked)
     await site.open()
     everything = early + late
+    await known(site, everything)
     assert set((await ended(site, everything)).values()) == {("COMPLETED", 21)}
     assert await ended(site, crossing) == dict.fromkeys(crossing, ("COMPLETED", 9))
     assert [await read(site, execution_id) for execution_id in everything] == before
