@@ -78,21 +78,13 @@ async def timers(quick: bool) -> Curve:
 async def partitions(quick: bool) -> Curve:
     """Diamonds on so many partitions."""
     sizes = (1, 8, 64) if quick else (1, 4, 16, 64)
-    costs = []
-    for size in sizes:
-        async with scene(Size(partitions=size)) as here:
-            costs.append(await _diamonds(here, quick=quick))
-    return Curve(sizes, {"diamonds": costs})
+    return Curve(sizes, {"diamonds": [await _diamonds_on(Size(partitions=size), quick=quick) for size in sizes]})
 
 
 async def lanes(quick: bool) -> Curve:
     """Diamonds with so many partitions of the task topic."""
     sizes = (1, 8, 32) if quick else (1, 8, 32, 128)
-    costs = []
-    for size in sizes:
-        async with scene(Size(lanes=size)) as here:
-            costs.append(await _diamonds(here, quick=quick))
-    return Curve(sizes, {"diamonds": costs})
+    return Curve(sizes, {"diamonds": [await _diamonds_on(Size(lanes=size), quick=quick) for size in sizes]})
 
 
 async def rest(quick: bool) -> Curve:
@@ -176,6 +168,11 @@ async def _beside(document: dict[str, Any], sizes: Sequence[int], *, quick: bool
         async with scene(prepare=fill(document, size)) as here:
             costs.append(await _diamonds(here, quick=quick))
     return Curve(sizes, {"diamonds": costs})
+
+
+async def _diamonds_on(size: Size, *, quick: bool) -> Cost:
+    async with scene(size) as here:
+        return await _diamonds(here, quick=quick)
 
 
 async def _diamonds(here: Scene, *, quick: bool) -> Cost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from wf_core.errors import DocumentError, ExpressionError, Problem
@@ -12,6 +13,8 @@ from wf_core.expressions.tokens import literal_kind
 from wf_core.expressions.values import Path, Scope, follow, kind, to_json
 
 _SHOWN = 120
+_PARTS = 64
+"""Parts of expressions that are kept compiled: one that fails for an item of a map may fail for ten thousand."""
 
 
 class Expression:
@@ -119,7 +122,7 @@ class Expression:
             variables = self._variables(scope)
         except LookupError:
             return None
-        return wrong_operands(self.text, lambda part: Program(part, scan(part)).run(variables))
+        return wrong_operands(self.text, lambda part: _program_of(part).run(variables))
 
     def _variables(self, scope: Scope) -> dict[str, Any]:
         """Only what the expression names: CEL copies every variable that it is given."""
@@ -130,6 +133,11 @@ class Expression:
                 nodes.setdefault(node, {})[part] = follow(("nodes", node, part), scope)
             variables["nodes"] = nodes
         return variables
+
+
+@lru_cache(maxsize=_PARTS)
+def _program_of(part: str) -> Program:
+    return Program(part, scan(part))
 
 
 def shortened(text: str) -> str:
